@@ -1,0 +1,33 @@
+"""How to reach Kafka, and the names that keep two stacks on one broker apart. Filled from the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConfig:
+    """Connection, security and durability of a broker, in librdkafka's words.
+
+    ``stack`` is the prefix of group and transactional ids, and (where not empty) of stream names.
+    """
+
+    bootstrap: str
+    stack: str = ""
+    partitions: int = 8
+    """Of every keyed stream of the pipeline; a power of two."""
+    replication_factor: int = 1
+    min_insync: int = 1
+    security: dict[str, str] = field(default_factory=dict, repr=False)
+    """librdkafka's TLS and SASL properties (``security.protocol``, ``sasl.mechanism``, …)."""
+    max_record_bytes: int = 1_048_576
+    session_timeout_ms: int = 6_000
+    transaction_timeout_ms: int = 60_000
+
+    def client(self, **more: object) -> dict[str, object]:
+        """Properties that every client of this broker starts from."""
+        return {"bootstrap.servers": self.bootstrap, **self.security, **more}
+
+    def id_of(self, *parts: str) -> str:
+        """A group or transactional id: stack (where set) and parts, joined by dots."""
+        return ".".join(p for p in (self.stack, *parts) if p)

@@ -1,0 +1,91 @@
+"""Every error that the platform raises on purpose, and the exit code that each ends a process with."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every process of the platform (after sysexits.h where one fits)."""
+
+    OK = 0
+    FAILED = 1
+    """Something unexpected: the supervisor starts the process again, with backoff."""
+    USAGE = 2
+    """The command line or a setting is wrong."""
+    UNAVAILABLE = 69
+    """Kafka, PostgreSQL or a source cannot be reached: started again, with backoff."""
+    RESTART = 75
+    """The assignment changed: start again at once; nothing is wrong."""
+    FENCED = 76
+    """Another process of the same name took over: never started again."""
+    NEEDS_OPERATOR = 78
+    """State, offsets or settings contradict each other; a person decides: never started again."""
+
+
+class TrendsError(Exception):
+    """Base of all errors that the platform raises on purpose.
+
+    ::
+
+        TrendsError
+         ├── SettingsError          a setting is missing or wrong                          exit 2
+         ├── RecordError            bytes that are no valid record (carries the Reason)
+         ├── StreamTableError       a stream is missing or differs from the table          exit 78
+         ├── UnavailableError       a remote part cannot be reached or does not answer     exit 69
+         ├── RestartRequired        the assignment changed                                 exit 75
+         ├── FencedError            a process of the same name took over                   exit 76
+         ├── StateMismatchError     state and committed offsets contradict each other      exit 78
+         ├── OffsetsExpiredError    committed offsets are no longer in the stream          exit 78
+         └── FailureLimitError      too many failures of ours in a row                     exit 78
+    """
+
+    exit_code = ExitCode.FAILED
+
+
+class SettingsError(TrendsError):
+    """A setting is missing or wrong; the message names it and says what to do."""
+
+    exit_code = ExitCode.USAGE
+
+
+class StreamTableError(TrendsError):
+    """A stream is missing, or differs from the stream table in a way that is not mended silently."""
+
+    exit_code = ExitCode.NEEDS_OPERATOR
+
+
+class UnavailableError(TrendsError):
+    """A remote part (broker, database, web API) cannot be reached or did not answer in time."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class RestartRequired(TrendsError):
+    """The consumer group gave this process other partitions: it starts again with them."""
+
+    exit_code = ExitCode.RESTART
+
+
+class FencedError(TrendsError):
+    """Another process of the same name took over; this one must not write any more."""
+
+    exit_code = ExitCode.FENCED
+
+
+class StateMismatchError(TrendsError):
+    """The state streams do not cover exactly what the consumer group has committed."""
+
+    exit_code = ExitCode.NEEDS_OPERATOR
+
+
+class OffsetsExpiredError(TrendsError):
+    """Records that this flow has not read yet are gone from the stream (retention, or it was made anew)."""
+
+    exit_code = ExitCode.NEEDS_OPERATOR
+
+
+class FailureLimitError(TrendsError):
+    """So many records failed in our own code that going on would empty the stream into dead letters."""
+
+    exit_code = ExitCode.NEEDS_OPERATOR

@@ -1,0 +1,25 @@
+"""Stable identities: the same thing always gets the same id, in every process, run and replay (UUID version 5)."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid5
+
+NAMESPACE = UUID("8f3c1d52-6f0e-5b39-9c1a-2f6f2f7f5d10")
+"""The namespace of all ids of the platform. Changing it changes every id: never."""
+
+_SEPARATOR = "\x1f"
+
+
+def stable_id(*parts: str) -> str:
+    """The UUIDv5 of some strings, 36 characters. Parts are kept apart: ("ab", "c") is not ("a", "bc")."""
+    return str(uuid5(NAMESPACE, _SEPARATOR.join(parts)))
+
+
+def item_id_of(source: str, external_id: str) -> str:
+    """The id of an item: what its source calls it decides, so the same post seen twice is one item."""
+    return stable_id("item", source, external_id)
+
+
+def topic_id_of(generation: str, founding_item_id: str) -> str:
+    """The id of a topic: the item that founded it decides."""
+    return stable_id("topic", generation, founding_item_id)

@@ -1,0 +1,489 @@
+"""The records on the wire: frozen, typed, validated when decoded, each with a stable ``record_id``.
+
+JSON on the wire; times are UTC in RFC 3339. Evolution is additive: fields are only added, with a default, and readers
+ignore fields that they do not know; a change that would break a reader raises ``VERSION`` (it travels in the Kafka
+headers) and brings a decoder for the old version. ``tests/golden/records`` holds one of each as bytes.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
+
+from streams.ids import stable_id
+
+Text = str
+Short = Annotated[str, Meta(min_length=1, max_length=512)]
+"""An identifier or name: never empty, never longer than 512 characters."""
+Time = Annotated[datetime, Meta(tz=True)]
+"""An instant; any offset is accepted and kept as UTC."""
+Count = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+"""A whole number that every JSON reader can hold exactly."""
+Slug = Annotated[str, Meta(min_length=1, max_length=200)]
+Vector: TypeAlias = str
+"""A vector on the wire: base64 of little-endian float16, see :mod:`streams.vectors`."""
+
+
+def _utc(record: Struct, *names: str) -> None:
+    """Rewrites the named times of a record as UTC (equal instants then have equal bytes)."""
+    for name in names:
+        value = getattr(record, name)
+        if value is not None and value.tzinfo is not UTC:
+            force_setattr(record, name, value.astimezone(UTC))
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """Base of all records: a schema name and version (sent in the headers) and a stable identity."""
+
+    SCHEMA: ClassVar[str] = ""
+    VERSION: ClassVar[int] = 1
+
+    @property
+    def record_id(self) -> str:
+        """A UUID that is the same whenever the same fact is written again."""
+        raise NotImplementedError
+
+
+class Kind(StrEnum):
+    """What an item is; ``deleted`` says that the source has taken it away."""
+
+    POST = "post"
+    ARTICLE = "article"
+    VIDEO = "video"
+    REPOSITORY = "repository"
+    PRODUCT = "product"
+    COMMENT = "comment"
+    QUESTION = "question"
+    JOB = "job"
+    POLL = "poll"
+    PODCAST = "podcast"
+    OTHER = "other"
+    DELETED = "deleted"
+
+
+class Engagement(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an audience has done with an item so far: totals, not increments."""
+
+    points: Count = 0
+    comments: Count = 0
+    shares: Count = 0
+    stars: Count = 0
+    views: Count = 0
+
+    def minus(self, before: Engagement) -> Engagement:
+        """The growth since ``before``, field by field (negative where a total has shrunk)."""
+        return Engagement(
+            points=self.points - before.points,
+            comments=self.comments - before.comments,
+            shares=self.shares - before.shares,
+            stars=self.stars - before.stars,
+            views=self.views - before.views,
+        )
+
+
+class Observation(Record, frozen=True, kw_only=True):
+    """One sighting of an item: the first, a later one with new engagement, an edit, or its deletion."""
+
+    SCHEMA: ClassVar[str] = "observation"
+
+    item_id: Short
+    """``streams.ids.item_id_of(source, external_id)``."""
+    source: Slug
+    external_id: Short
+    """What the source itself calls the item."""
+    kind: Kind
+    title: Text
+    observed_at: Time
+    """When the connector saw it (a replay of a file simulates it)."""
+    published_at: Time
+    trend_id: Slug
+    """The router's home trend for this sighting; cluster keeps that of the first."""
+    url: str | None = None
+    body: Text = ""
+    author: str | None = None
+    publisher: str | None = None
+    """Who stands behind it (a site, a channel, a subreddit): bursts count distinct publishers."""
+    lang: str | None = None
+    tags: tuple[str, ...] = ()
+    category: str | None = None
+    engagement: Engagement = Engagement()
+    mentions: tuple[Slug, ...] = ()
+    """Up to two more trends that the item is about."""
+
+    def __post_init__(self) -> None:
+        _utc(self, "observed_at", "published_at")
+
+    @property
+    def event_time(self) -> datetime:
+        """``min(published_at, observed_at)``: a source cannot publish into the future."""
+        return min(self.published_at, self.observed_at)
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("observation", self.item_id, self.observed_at.isoformat())
+
+
+class EmbeddedItem(Record, frozen=True, kw_only=True):
+    """An observation with the vector of its cleaned text."""
+
+    SCHEMA: ClassVar[str] = "embedded-item"
+
+    item: Observation
+    text_hash: Short
+    """sha256 (hex) of the text that was embedded: the same hash and model, the same vector."""
+    vector: Vector | None
+    """None for a deletion, and for an item without any text."""
+    model: Short
+    dimensions: Annotated[int, Meta(ge=1, le=65_536)]
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("embedded", self.model, self.item.item_id, self.item.observed_at.isoformat())
+
+
+class Change(StrEnum):
+    """Why an EnrichedItem was written."""
+
+    FIRST = "first"
+    EDIT = "edit"
+    ENGAGEMENT = "engagement"
+    DELETED = "deleted"
+
+
+class EnrichedItem(Record, frozen=True, kw_only=True):
+    """An item with everything that was decided about it. The newest ``seq`` of an item_id wins."""
+
+    SCHEMA: ClassVar[str] = "enriched-item"
+
+    generation: Slug
+    item: Observation
+    """The latest observation; its ``trend_id`` and ``mentions`` are those fixed at first arrival."""
+    change: Change
+    text_hash: Short
+    vector: Vector | None
+    """None where ``change`` leaves text and vector alone (engagement, deleted)."""
+    model: Short
+    dimensions: Annotated[int, Meta(ge=1, le=65_536)]
+    topic_id: Short
+    similarity: float
+    """To the topic's centroid when it joined; 1.0 for the item that founded it."""
+    is_new_topic: bool
+    echo_of: Short | None = None
+    """The item_id of the earlier item that this one copies."""
+    first_seen: Time
+    """event time of the first sighting: fixed, part of the primary key in the stores."""
+    seq: Count
+    """The number of the decision: the version of the item."""
+
+    def __post_init__(self) -> None:
+        _utc(self, "first_seen")
+
+    @property
+    def trend_id(self) -> str:
+        """The home trend: that of the first sighting, for good."""
+        return self.item.trend_id
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("enriched", self.generation, self.item.item_id, str(self.seq))
+
+
+class Mention(Record, frozen=True, kw_only=True):
+    """One item counted for one trend: its home trend, or one that it mentions. Mentions add up in any order."""
+
+    SCHEMA: ClassVar[str] = "mention"
+
+    generation: Slug
+    trend_id: Slug
+    item_id: Short
+    topic_id: Short
+    home: bool
+    """Whether this is the item's home trend."""
+    event_time: Time
+    first_seen: Time
+    publisher: str | None = None
+    source: Slug
+    weight: Annotated[int, Meta(ge=-1, le=1)]
+    """+1 a new item, −1 a deleted one, 0 only its engagement has changed."""
+    echo: bool = False
+    engagement: Engagement = Engagement()
+    """What has been added since the last mention of this item (a delta)."""
+    seq: Count
+
+    def __post_init__(self) -> None:
+        _utc(self, "event_time", "first_seen")
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("mention", self.generation, self.trend_id, self.item_id, str(self.seq))
+
+
+class Life(StrEnum):
+    """What has happened to a topic."""
+
+    BORN = "born"
+    GREW = "grew"
+    MERGED = "merged"
+    FADED = "faded"
+
+
+class LeadingItem(Struct, frozen=True, kw_only=True):
+    """An item that stands for its topic: nearest to the centroid first."""
+
+    item_id: Short
+    title: Text
+    url: str | None = None
+    body: Annotated[str, Meta(max_length=600)] = ""
+    publisher: str | None = None
+    source: Slug
+    published_at: Time
+    points: Count = 0
+    comments: Count = 0
+
+    def __post_init__(self) -> None:
+        _utc(self, "published_at")
+
+
+class TopicSums(Struct, frozen=True, kw_only=True):
+    """A topic's own sums over its items; they add when two topics merge."""
+
+    items: Count = 0
+    echoes: Count = 0
+    engagement: Engagement = Engagement()
+    rank: float | None = None
+    """Forward-decay rank key: log Σ weight·e^(λ·event time); orders topics without ever being rewritten.
+    None while there is nothing to sum."""
+
+
+class TopicUpdate(Record, frozen=True, kw_only=True):
+    """The state of a topic after something has happened to it. The newest ``seq`` of a topic_id wins."""
+
+    SCHEMA: ClassVar[str] = "topic-update"
+
+    generation: Slug
+    topic_id: Short
+    life: Life
+    merged_into: Short | None = None
+    """The topic that took this one over; set if and only if ``life`` is merged."""
+    size: Count
+    """Items, echoes included."""
+    publishers: Count
+    """Distinct publishers (counted exactly up to a bound, see models.clustering)."""
+    sources: dict[str, Count]
+    """Items by source."""
+    centroid: Vector
+    model: Short
+    dimensions: Annotated[int, Meta(ge=1, le=65_536)]
+    terms: tuple[tuple[str, float], ...]
+    """The most telling terms with their weights, best first."""
+    sums: TopicSums
+    items: Annotated[tuple[LeadingItem, ...], Meta(max_length=5)]
+    first_seen: Time
+    last_seen: Time
+    trend_id: Slug
+    """The home trend: that of the founding item, for good."""
+    trends: dict[str, Count]
+    """Items by home trend, the largest first (at most 20)."""
+    seq: Count
+
+    def __post_init__(self) -> None:
+        _utc(self, "first_seen", "last_seen")
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("topic", self.generation, self.topic_id, str(self.seq))
+
+
+class TopicSummary(Record, frozen=True, kw_only=True):
+    """What a topic says, in a headline and one or two sentences. The newest (topic_seq, attempt) wins."""
+
+    SCHEMA: ClassVar[str] = "topic-summary"
+
+    generation: Slug
+    topic_id: Short
+    trend_id: Slug
+    headline: Text
+    summary: Text
+    keywords: tuple[str, ...]
+    method: Slug
+    """``extractive`` or ``llm``."""
+    model: Short
+    cached: bool
+    topic_seq: Count
+    """The ``seq`` of the TopicUpdate that was summarised."""
+    attempt: Count = 1
+    created_at: Time
+
+    def __post_init__(self) -> None:
+        _utc(self, "created_at")
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("summary", self.generation, self.topic_id, str(self.topic_seq), str(self.attempt))
+
+
+class TrendScore(Record, frozen=True, kw_only=True):
+    """How a trend stands in one slice of time, against its own past. The newest ``version`` of a trend_id wins."""
+
+    SCHEMA: ClassVar[str] = "trend-score"
+
+    generation: Slug
+    trend_id: Slug
+    slice_start: Time
+    slice_s: Annotated[int, Meta(ge=1)]
+    """Length of a slice, seconds."""
+    counts: tuple[Count, ...]
+    """Items in the last slices, oldest first; the last one is ``slice_start``'s (at most 168)."""
+    items: Count
+    """Items of this slice (= counts[-1])."""
+    total: Count
+    """Items since the trend was first seen."""
+    publishers: Count
+    """Distinct publishers in the burst window."""
+    sources: dict[str, Count]
+    """Items by source in the burst window."""
+    expected: float
+    """Items that the trend's own past lets one expect in the burst window."""
+    burst: float
+    """(count − expected) / (deviation + bias): how far above its own past; 0 below the floors."""
+    velocity: float
+    """Items an hour in the burst window, minus those an hour in the window before."""
+    engagement: Engagement
+    """Engagement gained in the burst window."""
+    spread: float
+    """Distinct publishers per item in the burst window, 0 … 1."""
+    rank: float | None
+    """Rank key: forward-decayed sum of bursts-weighted items in log space; comparable between trends at any time."""
+    first_seen: Time
+    last_seen: Time
+    version: Count
+    """Mentions that this score has counted: grows with every one of them."""
+
+    def __post_init__(self) -> None:
+        _utc(self, "slice_start", "first_seen", "last_seen")
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("score", self.generation, self.trend_id, str(self.version))
+
+
+class TrendStatus(StrEnum):
+    """Whether a tracked subject is followed."""
+
+    ACTIVE = "active"
+    RETIRED = "retired"
+
+
+class TrendDefinition(Record, frozen=True, kw_only=True):
+    """A tracked subject of the catalogue: items that match it have it as their home trend."""
+
+    SCHEMA: ClassVar[str] = "trend-definition"
+
+    trend_id: Slug
+    title: Short
+    keywords: tuple[str, ...] = ()
+    """Words or phrases that select an item, matched at word boundaries, whatever their case."""
+    exclude: tuple[str, ...] = ()
+    """Words or phrases that veto it."""
+    langs: tuple[str, ...] = ()
+    """Only items in these languages (empty: all; an item of unknown language always passes)."""
+    category: str | None = None
+    status: TrendStatus = TrendStatus.ACTIVE
+    updated_at: Time
+    version: Count
+
+    def __post_init__(self) -> None:
+        _utc(self, "updated_at")
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("definition", self.trend_id, str(self.version))
+
+
+class SourceCursor(Record, frozen=True, kw_only=True):
+    """How far a connector has read; written only after what it covers was acknowledged."""
+
+    SCHEMA: ClassVar[str] = "source-cursor"
+
+    connector: Slug
+    """Which connector, with which target: ``rss``, ``file:posts.csv``."""
+    cursor: msgspec.Raw
+    """The connector's own JSON."""
+    saved_at: Time
+    items: Count
+
+    def __post_init__(self) -> None:
+        _utc(self, "saved_at")
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("cursor", self.connector, self.saved_at.isoformat())
+
+
+class Reason(StrEnum):
+    """Why a record became a dead letter. A closed list, also a metric label."""
+
+    NOT_JSON = "not_json"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    INVALID_VALUE = "invalid_value"
+    NUL_CHARACTER = "nul_character"
+    UNKNOWN_SCHEMA = "unknown_schema"
+    TOO_LARGE = "too_large"
+    STORE_REFUSED = "store_refused"
+    OUR_FAILURE = "our_failure"
+    """An unexpected exception in our own code: counts towards the limit that stops a flow."""
+
+
+class DeadLetter(Record, frozen=True, kw_only=True):
+    """A record that could not be processed, with what is needed to understand it and to send it again."""
+
+    SCHEMA: ClassVar[str] = "dead-letter"
+
+    letter_id: Annotated[str, Meta(min_length=1, max_length=1024)]
+    """``stream/partition/offset``; ``stream/external id`` where a connector could not even send it."""
+    stream: Slug
+    partition: Annotated[int, Meta(ge=-1)]
+    offset: Annotated[int, Meta(ge=-1)]
+    reason: Reason
+    error: str
+    """One line for a person: what was expected, what was found, where."""
+    flow: Slug
+    """Which flow or connector gave it up."""
+    key: str | None = None
+    """base64 of the original key."""
+    value: str | None = None
+    """base64 of the original bytes: whole up to 1 MiB, else the first 64 kB."""
+    value_bytes: Count = 0
+    value_sha256: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    logged_at: Time | None = None
+    """When the original was appended to its stream."""
+    failed_at: Time
+    attempts: Count = 1
+
+    def __post_init__(self) -> None:
+        _utc(self, "logged_at", "failed_at")
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("dead-letter", self.letter_id, str(self.attempts))
+
+
+RECORD_TYPES: tuple[type[Record], ...] = (
+    Observation,
+    EmbeddedItem,
+    EnrichedItem,
+    Mention,
+    TopicUpdate,
+    TopicSummary,
+    TrendScore,
+    TrendDefinition,
+    SourceCursor,
+    DeadLetter,
+)
