@@ -49,6 +49,8 @@ class Stream:
     retention_ms: int | None = 30 * DAY_MS
     """None: compacted, the newest record of a key is kept for good."""
     placed_by: Literal["key", "trend", "one"] = "key"
+    record_limits: int = 1
+    """How many times the size limit of a record one of this stream may have."""
 
     @property
     def compacted(self) -> bool:
@@ -69,7 +71,7 @@ class Stream:
         """Its settings on the broker. LogAppendTime everywhere: a replayed September is not deleted as old."""
         config = {
             "message.timestamp.type": "LogAppendTime",
-            "max.message.bytes": str(kafka.max_record_bytes + 65_536),
+            "max.message.bytes": str(self.record_limits * kafka.max_record_bytes + 65_536),
             "min.insync.replicas": str(kafka.min_insync),
         }
         if self.retention_ms is not None:
@@ -127,8 +129,9 @@ CURSORS = Stream(
     scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
 )  # fmt: skip
 DEAD_LETTERS = Stream(
-    "dead.letters", "stream/partition/offset", DeadLetter, "what could not be processed, and why", scope=Scope.ALL
-)
+    "dead.letters", "stream/partition/offset", DeadLetter, "what could not be processed, and why",
+    scope=Scope.ALL, record_limits=2,  # a whole original of 1 MiB, in base64
+)  # fmt: skip
 
 TABLE: tuple[Stream, ...] = (
     *RAW, EMBEDDED, ENRICHED, MENTIONS, UPDATES, SUMMARIES, SCORES,

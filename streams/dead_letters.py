@@ -1,0 +1,161 @@
+"""Dead letters: what could not be processed, with its reason and its bytes, and the limit that stops a bad deploy."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from streams import metrics
+from streams.codec import RecordError, decode
+from streams.errors import FailureLimitError
+from streams.io import Chunk, Partition
+from streams.records import DeadLetter, Reason, Record
+
+R = TypeVar("R", bound=Record)
+
+WHOLE_BYTES: Final = 1_048_576
+"""Up to here the original travels whole …"""
+HEAD_BYTES: Final = 65_536
+"""… else this much of it, and its sha256."""
+ERROR_CHARS: Final = 1_000
+WINDOW_RECORDS: Final = 1_000
+IN_A_ROW: Final = 200
+
+Clock = Callable[[], datetime]
+
+
+def now_utc() -> datetime:
+    """The wall clock, UTC."""
+    return datetime.now(UTC)
+
+
+def _base64(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode("ascii")
+
+
+def _carried(value: bytes | None) -> tuple[str | None, int, str | None]:
+    """base64 of what is kept of the original, its length, its sha256."""
+    if value is None:
+        return None, 0, None
+    kept = value if len(value) <= WHOLE_BYTES else value[:HEAD_BYTES]
+    return _base64(kept), len(value), hashlib.sha256(value).hexdigest()
+
+
+def letter_of(message: Any, reason: Reason, error: str, flow: str, clock: Clock = now_utc) -> DeadLetter:
+    """The dead letter of a message that was read from a stream."""
+    kind, logged_ms = message.timestamp()
+    value, value_bytes, sha256 = _carried(message.value())
+    return DeadLetter(
+        letter_id=f"{message.topic()}/{message.partition()}/{message.offset()}",
+        stream=message.topic(),
+        partition=message.partition(),
+        offset=message.offset(),
+        reason=reason,
+        error=_printable(error),
+        flow=flow,
+        key=_base64(message.key()),
+        value=value,
+        value_bytes=value_bytes,
+        value_sha256=sha256,
+        headers=tuple((name, (v or b"").decode("utf-8", "replace")) for name, v in message.headers() or ()),
+        logged_at=datetime.fromtimestamp(logged_ms / 1000, UTC) if kind else None,
+        failed_at=clock(),
+    )
+
+
+def unsent_letter(
+    stream: str, external_id: str, key: str, value: bytes, reason: Reason, error: str, flow: str, clock: Clock = now_utc
+) -> DeadLetter:
+    """The dead letter of a record that never got into its stream (it has no offset)."""
+    kept, value_bytes, sha256 = _carried(value)
+    return DeadLetter(
+        letter_id=f"{stream}/{external_id}"[:1024],
+        stream=stream,
+        partition=-1,
+        offset=-1,
+        reason=reason,
+        error=_printable(error),
+        flow=flow,
+        key=_base64(key.encode("utf-8", "replace")),
+        value=kept,
+        value_bytes=value_bytes,
+        value_sha256=sha256,
+        failed_at=clock(),
+    )
+
+
+def _printable(error: str) -> str:
+    """One line that any store and terminal can hold."""
+    return " ".join(error.replace("\x00", "\\0").encode("utf-8", "replace").decode().split())[:ERROR_CHARS]
+
+
+class Received(msgspec.Struct, Generic[R], frozen=True):
+    """A valid record, and the message that it came in."""
+
+    record: R
+    message: Any
+
+
+class FailureLimit:
+    """Stops a flow whose own code fails too often: more than half of the last 1,000 records of a partition, or 200 in a
+    row. Malformed input does not count: it may come in any number.
+    """
+
+    def __init__(self, window: int = WINDOW_RECORDS, in_a_row: int = IN_A_ROW) -> None:
+        self._window = window
+        self._in_a_row = in_a_row
+        self._recent: dict[Partition, deque[bool]] = {}
+        self._failed: dict[Partition, int] = {}
+        self._row: dict[Partition, int] = {}
+
+    def note(self, partition: Partition, failed: bool) -> None:
+        """Counts one record of a partition.
+
+        Raises:
+            FailureLimitError: the limit is reached; what has failed so far is in dead letters.
+        """
+        recent = self._recent.setdefault(partition, deque())
+        recent.append(failed)
+        self._failed[partition] = self._failed.get(partition, 0) + failed
+        self._row[partition] = self._row.get(partition, 0) + 1 if failed else 0
+        if len(recent) > self._window:
+            self._failed[partition] -= recent.popleft()
+        half = len(recent) == self._window and 2 * self._failed[partition] > self._window
+        if half or self._row[partition] >= self._in_a_row:
+            raise FailureLimitError(
+                f"{partition[0]}/{partition[1]}: {self._failed[partition]} of the last {len(recent)} records failed in "
+                f"our own code, {self._row[partition]} in a row. They are in dead letters; mend the code, then redrive."
+            )
+
+
+class Decoder(Generic[R]):
+    """Messages to records of one type: good and bad apart."""
+
+    def __init__(self, kind: type[R], flow: str, clock: Clock = now_utc) -> None:
+        self._kind = kind
+        self._flow = flow
+        self._clock = clock
+
+    def __call__(self, chunk: Chunk) -> tuple[list[Received[R]], list[DeadLetter]]:
+        """The valid records of a chunk, and a dead letter for each of the others."""
+        oks: list[Received[R]] = []
+        errs: list[DeadLetter] = []
+        for message in chunk.messages:
+            try:
+                oks.append(Received(decode(self._kind, message.value(), message.headers()), message))
+            except RecordError as error:
+                errs.append(letter_of(message, error.reason, str(error), self._flow, self._clock))
+        count_letters(errs)
+        return oks, errs
+
+
+def count_letters(letters: Sequence[DeadLetter]) -> None:
+    """Counts dead letters in the metrics."""
+    for letter in letters:
+        metrics.DEAD_LETTERS.labels(letter.flow, letter.reason).inc()

@@ -1,0 +1,210 @@
+"""Writing outside of flows: observations, cursors, the catalogue. Idempotent, acknowledged by all replicas.
+
+Not transactional: a connector is at least once, and cluster settles repeats by identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from confluent_kafka import KafkaException, Producer
+
+from streams.codec import RecordError, decode
+from streams.config import KafkaConfig
+from streams.dead_letters import Clock, count_letters, now_utc, unsent_letter
+from streams.errors import UnavailableError
+from streams.io import Addresser, Outgoing
+from streams.records import Observation, Reason, SourceCursor, TrendDefinition
+from streams.state import StateReader
+from streams.table import CATALOG, CURSORS, raw
+
+DELIVERY_TIMEOUT_S: Final = 60.0
+QUEUE_RECORDS: Final = 50_000
+QUEUE_KBYTES: Final = 65_536
+
+
+class _Delivery:
+    """Counts the acknowledgements of one batch, from the producer's thread."""
+
+    def __init__(self, expected: int, done: Callable[[str | None], None]) -> None:
+        self._left = expected
+        self._error: str | None = None
+        self._done = done
+
+    def __call__(self, error: Any, message: Any) -> None:
+        if error is not None:
+            self._error = f"{message.topic()}: {error.str()}"
+        self._left -= 1
+        if self._left == 0:
+            self._done(self._error)
+
+
+class Publisher:
+    """An async context manager around one idempotent producer. Safe to use from several tasks of one event loop."""
+
+    def __init__(self, kafka: KafkaConfig, generation: str, flow: str = "collect", clock: Clock = now_utc) -> None:
+        self._kafka = kafka
+        self._flow = flow
+        self._clock = clock
+        self._address = Addresser(kafka, generation)
+        self._producer = Producer(
+            kafka.client(
+                **{
+                    "client.id": kafka.id_of(flow),
+                    "enable.idempotence": True,
+                    "compression.type": "lz4",
+                    "linger.ms": 5,
+                    "message.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
+                    "message.max.bytes": 2 * kafka.max_record_bytes + 65_536,
+                    "queue.buffering.max.messages": QUEUE_RECORDS,
+                    "queue.buffering.max.kbytes": QUEUE_KBYTES,
+                }
+            )
+        )
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=f"{flow}-deliveries", daemon=True)
+
+    async def __aenter__(self) -> Publisher:
+        self._thread.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await asyncio.to_thread(self._producer.flush, 10.0)
+        self._closed.set()
+        await asyncio.to_thread(self._thread.join)
+
+    def _serve(self) -> None:
+        while not self._closed.is_set():
+            self._producer.poll(0.1)
+
+    async def publish(self, observations: Sequence[Observation]) -> None:
+        """Writes observations to the raw streams of their sources; returns once all are acknowledged.
+
+        An observation over the size limit goes to dead letters instead, and its neighbours arrive.
+
+        Raises:
+            UnavailableError: some were not acknowledged in time. All may be sent again: repeats settle by identity.
+        """
+        await self._send([self._outgoing(o) for o in observations])
+
+    def _outgoing(self, observation: Observation) -> Outgoing:
+        out = self._address.record(raw(observation.source), observation, observation.trend_id)
+        size = len(out.value or b"")
+        if size <= self._kafka.max_record_bytes:
+            return out
+        letter = unsent_letter(
+            out.stream, observation.external_id, observation.trend_id, out.value or b"", Reason.TOO_LARGE,
+            f"{size:,} bytes; a record may have {self._kafka.max_record_bytes:,}", self._flow, self._clock,
+        )  # fmt: skip
+        count_letters([letter])
+        return self._address.dead_letters([letter])[0]
+
+    async def define(self, definition: TrendDefinition) -> None:
+        """Writes a tracked subject to the catalogue; connectors and stores follow it within a second."""
+        await self._send([self._address.record(CATALOG, definition, definition.trend_id)])
+
+    async def load_cursor(self, connector: str) -> bytes | None:
+        """The connector's own JSON as it was saved last; None where there is none yet."""
+        found: list[bytes | None] = [None]
+
+        def restore(key: bytes, value: bytes | None) -> None:
+            if key == connector.encode():
+                found[0] = value
+
+        await asyncio.to_thread(read_compacted, self._kafka, self._address.name(CURSORS), restore)
+        return None if found[0] is None else bytes(decode(SourceCursor, found[0]).cursor)
+
+    async def save_cursor(self, connector: str, cursor: bytes, items: int) -> None:
+        """Saves a cursor (JSON), after what it covers was acknowledged.
+
+        Raises:
+            UnavailableError: it was not acknowledged in time; the old one stands.
+        """
+        record = SourceCursor(connector=connector, cursor=msgspec.Raw(cursor), saved_at=self._clock(), items=items)
+        await self._send([self._address.record(CURSORS, record, connector)])
+
+    async def _send(self, batch: Sequence[Outgoing]) -> None:
+        if not batch:
+            return
+        loop = asyncio.get_running_loop()
+        acknowledged: asyncio.Future[None] = loop.create_future()
+
+        def done(error: str | None) -> None:
+            loop.call_soon_threadsafe(_settle, acknowledged, error)
+
+        delivery = _Delivery(len(batch), done)
+        deadline = time.monotonic() + DELIVERY_TIMEOUT_S
+        for out in batch:
+            while True:
+                try:
+                    self._producer.produce(
+                        out.stream, out.value, out.key, out.partition,
+                        on_delivery=delivery, headers=out.headers,  # type: ignore[arg-type]
+                    )  # fmt: skip
+                    break
+                except BufferError:
+                    if time.monotonic() > deadline:
+                        raise UnavailableError(f"{self._kafka.bootstrap} takes nothing: the queue stays full") from None
+                    await asyncio.sleep(0.02)
+                except KafkaException as error:
+                    raise UnavailableError(f"sending to {out.stream}: {error}") from None
+        try:
+            await asyncio.wait_for(acknowledged, 2 * DELIVERY_TIMEOUT_S)
+        except TimeoutError:
+            raise UnavailableError(f"no acknowledgement from {self._kafka.bootstrap}") from None
+
+
+def _settle(future: asyncio.Future[None], error: str | None) -> None:
+    if future.done():  # cancelled meanwhile
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(UnavailableError(f"not acknowledged: {error}"))
+
+
+def read_compacted(kafka: KafkaConfig, stream: str, restore: Callable[[bytes, bytes | None], None]) -> None:
+    """Reads a one-partition compacted stream from its beginning to its end, in log order.
+
+    Raises:
+        UnavailableError: the broker does not answer.
+    """
+    reader = StateReader(kafka, stream, (0,), restore)
+    try:
+        reader.catch_up(lambda: None)
+    finally:
+        reader.close()
+
+
+class CatalogFollower:
+    """The catalogue of tracked subjects: first all of it, then every change. Call :meth:`poll` now and then."""
+
+    def __init__(self, kafka: KafkaConfig, generation: str, update: Callable[[TrendDefinition], None]) -> None:
+        self._update = update
+        self._refused = 0
+        self._reader = StateReader(kafka, CATALOG.physical(kafka, generation), (0,), self._restore)
+
+    def _restore(self, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            return
+        try:
+            self._update(decode(TrendDefinition, value))
+        except RecordError:
+            self._refused += 1  # somebody wrote rubbish to the catalogue: the others still count
+
+    def catch_up(self) -> None:
+        """Reads to the present end."""
+        self._reader.catch_up(lambda: None)
+
+    def poll(self, timeout_s: float = 0.0) -> int:
+        """Applies what is new; the number of records."""
+        return self._reader.poll(timeout_s)
+
+    def close(self) -> None:
+        """Leaves the broker."""
+        self._reader.close()

@@ -1,0 +1,540 @@
+"""One flow process's membership: its consumer, its transactional producer, its partitions, what it has covered.
+
+The order of a start, and why:
+
+1. ``init_transactions``: fences a process of the same name and ends the transaction that it may have left open;
+2. join the group, paused (a message could arrive while the assignment is awaited), and let the group settle;
+3. take the committed offsets;
+4. read the state back, up to the true end of its partitions, polling the paused consumer meanwhile;
+5. check that the state covers exactly what is committed;
+6. resume.
+
+From then on a changed assignment ends the process (exit 75, started again with the new one): nothing of the open epoch
+is committed, so nothing is lost and nothing doubled.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from streams import metrics
+from streams.config import KafkaConfig
+from streams.errors import (
+    FencedError,
+    OffsetsExpiredError,
+    RestartRequired,
+    StateMismatchError,
+    StreamTableError,
+    TrendsError,
+    UnavailableError,
+)
+from streams.io import Addresser, Chunk, Outgoing, Partition, Positions
+from streams.state import Restore, StateReader, cover_record
+from streams.table import Stream
+
+log = logging.getLogger(__name__)
+
+SETTLE_S: Final = 0.5
+"""How long an assignment must have stood before it is taken: processes started together find their places first."""
+LAG_EVERY_S: Final = 2.0
+CALL_TIMEOUT_S: Final = 30.0
+"""Bound on one call to the broker."""
+BROKER_GONE_S: Final = 60.0
+"""With every broker down for so long, the process gives up (exit 69); its supervisor tries again."""
+
+_FENCED = {
+    KafkaError._FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+}
+_MOVED = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError._ASSIGNMENT_LOST,
+}
+_PASSING = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSpec:
+    """What a flow reads and keeps. With a ``role`` stream one process reads everything and the others stand by."""
+
+    name: str
+    inputs: tuple[Stream, ...]
+    state: Stream | None = None
+    role: Stream | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one process."""
+
+    chunk_records: int = 512
+    epoch_records: int = 20_000
+    epoch_bytes: int = 32 * 1_048_576
+    fetch_kbytes: int = 16_384
+    """Prefetched from the broker, all partitions together."""
+    send_records: int = 200_000
+    """In the producer's queue."""
+
+
+def refuse(error: KafkaError, doing: str) -> TrendsError:
+    """What an error of the broker means to a flow process."""
+    code, text = error.code(), f"{doing}: {error.str()}"
+    if code in _FENCED:
+        return FencedError(f"{text} — another process of the same name has taken over")
+    if code in _MOVED:
+        return RestartRequired(text)
+    if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        return OffsetsExpiredError(
+            f"{text} — the stream no longer holds the offset that this flow has committed "
+            "(retention deleted it, or the stream was made anew)"
+        )
+    if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
+        return StreamTableError(f"{text} — create the streams with `trends streams apply`")
+    return UnavailableError(text)
+
+
+class Session:
+    """A flow process between joining its group and leaving it. Single-threaded: the worker's thread alone uses it."""
+
+    def __init__(
+        self, kafka: KafkaConfig, generation: str, spec: FlowSpec, process: str, limits: Limits | None = None
+    ) -> None:
+        self.kafka = kafka
+        self.generation = generation
+        self.spec = spec
+        self.process = process
+        self.limits = limits or Limits()
+        self.address = Addresser(kafka, generation)
+        self.group = kafka.id_of(generation, spec.name)
+        self.assigned: set[Partition] = set()
+        self.stopping = False
+        self.failure: BaseException | None = None
+        """Why the flow ended, kept here because Bytewax wraps what its parts raise."""
+        self.epoch_began: float | None = None
+        self._started = False
+        self._changed = ""
+        self._assigned_at: float | None = None
+        self._committed: Positions = {}
+        self._down_since: float | None = None
+        self._lag_at = 0.0
+        self._input_names = [self.address.name(s) for s in spec.inputs]
+        self._state_name = self.address.name(spec.state) if spec.state else ""
+        self._state_reader: StateReader | None = None
+        self._consumer = Consumer(self._consumer_config())
+        self._producer = Producer(self._producer_config())
+
+    # -- configuration ------------------------------------------------------------------------------------------
+
+    def _consumer_config(self) -> dict[str, object]:
+        session_ms = self.kafka.session_timeout_ms
+        return self.kafka.client(
+            **{
+                "client.id": f"{self.group}.{self.process}",
+                "group.id": self.group,
+                # Static membership: a process that is started again gets its partitions back without a rebalance.
+                "group.instance.id": self.kafka.id_of(self.generation, self.spec.name, self.process),
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": session_ms,
+                "heartbeat.interval.ms": max(session_ms // 6, 100),
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                # An offset that has gone is an error, never a silent jump.
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": 50,
+                "queued.min.messages": 10_000,
+                "queued.max.messages.kbytes": self.limits.fetch_kbytes,
+                "topic.metadata.refresh.interval.ms": 10_000,
+            }
+        )
+
+    def _producer_config(self) -> dict[str, object]:
+        return self.kafka.client(
+            **{
+                "client.id": f"{self.group}.{self.process}",
+                "transactional.id": self.kafka.id_of(self.generation, self.spec.name, self.process),
+                "transaction.timeout.ms": self.kafka.transaction_timeout_ms,
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                "batch.size": 262_144,
+                "message.max.bytes": 2 * self.kafka.max_record_bytes + 65_536,
+                "queue.buffering.max.messages": self.limits.send_records,
+                "queue.buffering.max.kbytes": 262_144,
+            }
+        )
+
+    # -- start --------------------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        restore: Restore | None = None,
+        on_event: Callable[[str], None] = log.info,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> bool:
+        """Joins, waits for partitions (standing by as long as there are none), reads the state back, checks it.
+
+        Returns:
+            False if :meth:`stop` was called before there was anything to do.
+
+        Raises:
+            UnavailableError, FencedError, StateMismatchError, StreamTableError: see :mod:`streams.errors`.
+        """
+        self._call("init_transactions", lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
+        self._check_partitions()
+        if self.spec.state is not None and self.spec.role is not None:
+            # One process holds all of the state, so a stand-by can keep up with it.
+            count = self.spec.state.count(self.kafka)
+            self._state_reader = StateReader(self.kafka, self._state_name, range(count), restore or _ignore)
+        self._join(on_event)
+        if self.stopping:
+            return False
+        on_event(f"assigned {_ranges(self.assigned)}")
+        if self.spec.state is not None:
+            self._restore_state(restore or _ignore, on_event, progress)
+        self._raise_if_changed()
+        self._started = True
+        self._consumer.resume([TopicPartition(*p) for p in self.assigned])
+        return True
+
+    def _call(self, doing: str, call: Callable[[], Any]) -> Any:
+        """A call to the broker, tried again while its error says that this helps, within the bound."""
+        deadline = time.monotonic() + BROKER_GONE_S
+        while True:
+            try:
+                return call()
+            except KafkaException as error:
+                cause: KafkaError = error.args[0]
+                if not cause.retriable() or time.monotonic() > deadline or self.stopping:
+                    raise refuse(cause, doing) from None
+                time.sleep(0.1)
+
+    def _check_partitions(self) -> None:
+        """Reads and writes only streams that have the number of partitions that keys are computed with."""
+        known = self._call("asking for the streams", lambda: self._consumer.list_topics(timeout=CALL_TIMEOUT_S)).topics
+        needed = [*self.spec.inputs, *(s for s in (self.spec.state, self.spec.role) if s)]
+        for stream in needed:
+            name = self.address.name(stream)
+            if name not in known:
+                raise StreamTableError(f"stream {name} does not exist; create the streams with `trends streams apply`")
+            if (found := len(known[name].partitions)) != stream.count(self.kafka):
+                raise StreamTableError(
+                    f"stream {name} has {found} partitions, the settings say {stream.count(self.kafka)}; "
+                    "set TRENDS_PARTITIONS to what the streams have"
+                )
+
+    def _join(self, on_event: Callable[[str], None]) -> None:
+        topics = [self.address.name(self.spec.role)] if self.spec.role else self._input_names
+        self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        said = False
+        while not self.stopping:
+            self._poll_paused(0.05)
+            if self._state_reader is not None:
+                self._state_reader.poll(0)
+            settled = self._assigned_at is not None and time.monotonic() - self._assigned_at >= SETTLE_S
+            if settled and self.assigned:
+                return
+            if settled and not said:
+                said = True
+                on_event("standing by: no partition is free")
+
+    def _poll_paused(self, timeout_s: float) -> None:
+        """Serves the group's callbacks; everything is paused, so no message may come."""
+        message = self._consumer.poll(timeout_s)
+        if message is None:
+            return
+        error = message.error()
+        if error is None:
+            raise AssertionError(f"a message of {message.topic()}/{message.partition()} although it is paused")
+        self._on_error(error)
+
+    def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
+        if self._started:
+            if partitions:  # none: a rebalance that leaves this process's partitions alone
+                self._changed = f"new partitions: {_ranges((p.topic, p.partition) for p in partitions)}"
+            return
+        self._assigned_at = time.monotonic()
+        if self.spec.role is not None:
+            partitions = self._all_inputs() if partitions else []
+        ready = self._at_committed(consumer, partitions) if partitions else []
+        consumer.incremental_assign(ready)
+        self.assigned |= {(p.topic, p.partition) for p in ready}
+        if ready:
+            consumer.pause(ready)
+
+    def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
+        gone = {(p.topic, p.partition) for p in partitions}
+        if self._started and gone:
+            self._changed = f"partitions taken away: {_ranges(gone)}"
+            return
+        self._assigned_at = time.monotonic()
+        if self.spec.role is not None and gone:  # the role went, and with it every input
+            gone = set(self.assigned)
+        consumer.incremental_unassign([TopicPartition(*p) for p in gone & self.assigned])
+        self.assigned -= gone
+
+    def _all_inputs(self) -> list[Any]:
+        return [
+            TopicPartition(name, p)
+            for name, stream in zip(self._input_names, self.spec.inputs, strict=True)
+            for p in range(stream.count(self.kafka))
+        ]
+
+    def _at_committed(self, consumer: Any, partitions: Iterable[Any]) -> list[Any]:
+        """The partitions with the offsets to start from. Nothing committed means the beginning."""
+        wanted = [TopicPartition(p.topic, p.partition) for p in partitions]
+        committed = self._call("asking for committed offsets", lambda: consumer.committed(wanted, CALL_TIMEOUT_S))
+        ready = []
+        for p in committed:
+            if p.offset >= 0:
+                self._committed[(p.topic, p.partition)] = p.offset
+                ready.append(TopicPartition(p.topic, p.partition, p.offset))
+            else:
+                self._committed.pop((p.topic, p.partition), None)
+                # Not a number: a stream that retention has emptied does not begin at 0. "error" is for known offsets.
+                low, _ = consumer.get_watermark_offsets(TopicPartition(p.topic, p.partition), CALL_TIMEOUT_S)
+                ready.append(TopicPartition(p.topic, p.partition, low))
+        return ready
+
+    def _restore_state(
+        self, restore: Restore, on_event: Callable[[str], None], progress: Callable[[int, int], None] | None
+    ) -> None:
+        began = time.monotonic()
+        reader = self._state_reader
+        if reader is None:
+            reader = StateReader(self.kafka, self._state_name, {p for _, p in self.assigned}, restore)
+        reader.catch_up(lambda: self._poll_paused(0), progress)
+        reader.close()
+        self._state_reader = None
+        self._check_covers(reader)
+        seconds = time.monotonic() - began
+        metrics.STATE_RECORDS.labels(self.spec.name).set(reader.records)
+        metrics.STATE_SECONDS.labels(self.spec.name).set(seconds)
+        on_event(f"read {reader.records:,} state records back in {seconds:.1f} s")
+
+    def _check_covers(self, reader: StateReader) -> None:
+        """Covered = committed, for every input partition and every state partition that reflects it."""
+        for partition in sorted(self.assigned):
+            committed = self._committed.get(partition)
+            for state_partition in self._state_partitions_of(partition):
+                covered = reader.covers[state_partition].get(partition)
+                if covered == committed:
+                    continue
+                raise StateMismatchError(
+                    f"flow {self.spec.name}: {self._state_name}/{state_partition} covers {partition[0]}/{partition[1]} "
+                    f"up to {'nothing' if covered is None else covered}, the group {self.group} has committed "
+                    f"{'nothing' if committed is None else committed}. The state stream or the group's offsets were "
+                    "changed from outside. Nothing was written. To build this generation's state anew, delete both: "
+                    "the state stream and the group."
+                )
+
+    def _state_partitions_of(self, partition: Partition) -> Iterable[int]:
+        if self.spec.state is None:
+            return ()
+        # Partitioned: state stands beside its input. One process: every state partition knows all that was read.
+        return range(self.spec.state.count(self.kafka)) if self.spec.role else (partition[1],)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def poll(self) -> Chunk | None:
+        """What has arrived, at most ``chunk_records``; None where there is nothing new.
+
+        Raises:
+            RestartRequired: the assignment changed.
+            OffsetsExpiredError: a committed offset is no longer in its stream.
+            UnavailableError: the broker has been gone for ``BROKER_GONE_S``.
+        """
+        messages: list[Any] = []
+        positions: Positions = {}
+        message: Any
+        for message in self._consumer.consume(self.limits.chunk_records, 0):
+            error = message.error()
+            if error is None:
+                positions[(message.topic(), message.partition())] = message.offset() + 1
+                messages.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                # The end's own offset: it lies behind the transaction markers, which are never delivered.
+                positions[(message.topic(), message.partition())] = message.offset()
+            else:
+                self._on_error(error)
+        self._raise_if_changed()
+        if messages:
+            self._down_since = None
+        self._watch_broker()
+        self._report_lag()
+        if not messages and all(self._committed.get(p) == offset for p, offset in positions.items()):
+            return None
+        return Chunk(messages, positions)
+
+    def _on_error(self, error: KafkaError) -> None:
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            return
+        if code in _PASSING or (error.retriable() and not error.fatal()):
+            if code == KafkaError._ALL_BROKERS_DOWN and self._down_since is None:
+                self._down_since = time.monotonic()
+            return
+        raise refuse(error, f"flow {self.spec.name}, reading")
+
+    def _watch_broker(self) -> None:
+        """librdkafka says once that all brokers are down; a call that succeeds says that they are back."""
+        since = self._down_since
+        if since is None:
+            return
+        try:
+            self._consumer.list_topics(self._input_names[0], timeout=1.0)
+            self._down_since = None
+        except KafkaException as error:
+            if time.monotonic() - since > BROKER_GONE_S:
+                raise UnavailableError(
+                    f"no broker at {self.kafka.bootstrap} for {BROKER_GONE_S:.0f} s: {error}"
+                ) from None
+
+    def _raise_if_changed(self) -> None:
+        if self._changed:
+            raise RestartRequired(self._changed)
+
+    def _report_lag(self) -> None:
+        now = time.monotonic()
+        if now - self._lag_at < LAG_EVERY_S:
+            return
+        self._lag_at = now
+        for stream, lag in self.lag().items():
+            metrics.LAG_RECORDS.labels(self.spec.name, stream).set(lag)
+
+    def lag(self) -> dict[str, int]:
+        """Offsets between what is committed and the end, by input stream, as far as the last fetch knew it."""
+        lags = dict.fromkeys(self._input_names, 0)
+        for stream, partition in self.assigned:
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(stream, partition), cached=True)
+            if high >= 0:
+                lags[stream] += max(high - self._committed.get((stream, partition), max(low, 0)), 0)
+        return lags
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def commit(self, records: Iterable[Outgoing], positions: Positions) -> int:
+        """One transaction: the records, the covers of the touched state, the offsets. All of it or nothing.
+
+        Returns:
+            How many records were written.
+
+        Raises:
+            FencedError, RestartRequired, UnavailableError: nothing of it was committed (after an UnavailableError of
+                the commit itself it may have been: the start then finds it in the committed offsets).
+        """
+        self._raise_if_changed()
+        positions = {p: offset for p, offset in positions.items() if self._committed.get(p) != offset}
+        began = time.monotonic()
+        try:
+            count = self._write(records, positions)
+        except KafkaException as error:
+            raise refuse(error.args[0], f"flow {self.spec.name}, writing") from None
+        self._committed |= positions
+        metrics.TRANSACTION_SECONDS.labels(self.spec.name).observe(time.monotonic() - began)
+        metrics.TRANSACTION_RECORDS.labels(self.spec.name).observe(count)
+        return count
+
+    def _write(self, records: Iterable[Outgoing], positions: Positions) -> int:
+        producer = self._producer
+        producer.begin_transaction()
+        try:
+            count = 0
+            for record in records:
+                self._produce(record)
+                count += 1
+            for partition, offset in positions.items():
+                for state_partition in self._state_partitions_of(partition):
+                    self._produce(cover_record(self._state_name, state_partition, partition, offset))
+            offsets = [TopicPartition(stream, p, offset) for (stream, p), offset in positions.items()]
+            member = self._consumer.consumer_group_metadata()
+            if offsets:
+                self._call_in_transaction(lambda: producer.send_offsets_to_transaction(offsets, member, CALL_TIMEOUT_S))
+            self._call_in_transaction(lambda: producer.commit_transaction(CALL_TIMEOUT_S))
+        except BaseException:
+            self._abort()
+            raise
+        return count
+
+    def _produce(self, record: Outgoing) -> None:
+        deadline = 0.0
+        while True:
+            try:
+                self._producer.produce(
+                    record.stream,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    headers=record.headers,  # type: ignore[arg-type]
+                )
+                return
+            except BufferError:
+                now = time.monotonic()
+                deadline = deadline or now + BROKER_GONE_S
+                if now > deadline:
+                    raise UnavailableError(f"the producer's queue has been full for {BROKER_GONE_S:.0f} s") from None
+                self._producer.poll(0.05)
+
+    def _call_in_transaction(self, call: Callable[[], None]) -> None:
+        """Tried again while librdkafka says that the very same call may be repeated."""
+        deadline = time.monotonic() + BROKER_GONE_S
+        while True:
+            try:
+                call()
+                return
+            except KafkaException as error:
+                cause: KafkaError = error.args[0]
+                if cause.txn_requires_abort() or not cause.retriable() or time.monotonic() > deadline:
+                    raise
+
+    def _abort(self) -> None:
+        """Ends the transaction without its records. Where that fails too, the next start of this name does it."""
+        try:
+            self._producer.purge()
+            self._producer.abort_transaction(5.0)
+        except KafkaException as error:
+            log.warning("flow %s: could not abort its transaction: %s", self.spec.name, error)
+
+    # -- end ----------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Asks for the end: what was read is finished and committed. Safe to call from a signal handler."""
+        self.stopping = True
+
+    def close(self) -> None:
+        """Leaves the broker. As a static member it keeps its place in the group until the session times out."""
+        if self._state_reader is not None:
+            self._state_reader.close()
+        self._consumer.close()
+
+
+def _ignore(key: bytes, value: bytes | None) -> None:
+    """A flow with a state stream and nothing to restore."""
+
+
+def _ranges(partitions: Iterable[Partition]) -> str:
+    """``raw.rss/0-3,5 raw.file/0``: partitions for a person."""
+    by_stream: dict[str, list[int]] = {}
+    for stream, partition in sorted(partitions):
+        by_stream.setdefault(stream, []).append(partition)
+    return " ".join(f"{stream}/{_spans(numbers)}" for stream, numbers in by_stream.items()) or "nothing"
+
+
+def _spans(numbers: list[int]) -> str:
+    spans: list[list[int]] = []
+    for n in numbers:
+        if spans and n == spans[-1][1] + 1:
+            spans[-1][1] = n
+        else:
+            spans.append([n, n])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
