@@ -1,0 +1,127 @@
+"""Running one flow as one process: join, restore, run the dataflow, end with the exit code that says why."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.run import cli_main
+
+from streams import metrics
+from streams.dead_letters import Decoder, Received
+from streams.errors import ExitCode, TrendsError
+from streams.io import Addresser, Chunk, Outbox, Positions
+from streams.records import DeadLetter, Record
+from streams.session import Session
+from streams.sink import KafkaSink
+from streams.source import KafkaSource
+from streams.state import Restore
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Record)
+
+EPOCH: Final = timedelta(milliseconds=300)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded(Generic[R]):
+    """A chunk after decoding: good and bad apart, and the positions that both are covered by."""
+
+    oks: list[Received[R]]
+    errs: list[DeadLetter]
+    positions: Positions
+
+
+class Step(Protocol[R]):
+    """What is particular to a flow: valid records in, an outbox out."""
+
+    def __call__(self, decoded: Decoded[R]) -> Outbox: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """A dataflow, and what its state is restored with."""
+
+    dataflow: Dataflow
+    restore: Restore | None = None
+    close: Callable[[], None] = lambda: None
+
+
+def pipeline(session: Session, kind: type[R], step: Step[R]) -> Dataflow:
+    """The shape that all flows have: read → decode → step → commit. One transaction an epoch."""
+    name = session.spec.name
+    decoder = Decoder(kind, name)
+
+    def decode(chunk: Chunk) -> Decoded[R]:
+        oks, errs = decoder(chunk)
+        return Decoded(oks, errs, chunk.positions)
+
+    def work(decoded: Decoded[R]) -> tuple[str, Outbox]:
+        with metrics.STAGE_SECONDS.labels(name).time():
+            outbox = step(decoded)
+        metrics.ITEMS.labels(name, "ok").inc(len(decoded.oks))
+        metrics.ITEMS.labels(name, "dead_letter").inc(len(decoded.errs))
+        return "only", outbox
+
+    flow = Dataflow(name)
+    chunks = op.input("read", flow, KafkaSource(session))
+    decoded = op.map("decode", chunks, decode)
+    outboxes = op.map(name, decoded, work)
+    op.output("commit", outboxes, KafkaSink(session))
+    return flow
+
+
+def outbox(decoded: Decoded[Any], address: Addresser) -> Outbox:
+    """An outbox with the dead letters of a decoded chunk already in it."""
+    return Outbox(decoded.positions, address.dead_letters(decoded.errs))
+
+
+def run(session: Session, wire: Callable[[Session], Wired], on_event: Callable[[str], None] = log.info) -> ExitCode:
+    """Runs one flow process until it is stopped (SIGTERM, SIGINT) or fails.
+
+    Returns:
+        The exit code; the reason is logged in one line, an unexpected exception with its traceback.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: session.stop())
+    wired: Wired | None = None
+    try:
+        wired = wire(session)
+        if session.open(wired.restore, on_event):
+            on_event("running")
+            _run_dataflow(session, wired.dataflow)
+        on_event("stopped")
+        return ExitCode.OK
+    except TrendsError as error:
+        level = log.info if error.exit_code is ExitCode.RESTART else log.error
+        level("%s: %s", type(error).__name__, error)
+        return error.exit_code
+    except Exception:
+        log.exception("unexpected failure")
+        return ExitCode.FAILED
+    finally:
+        session.close()
+        if wired is not None:
+            wired.close()
+
+
+def _run_dataflow(session: Session, dataflow: Dataflow) -> None:
+    """Bytewax prints what its parts raise and wraps it; the session has kept the original."""
+    try:
+        cli_main(dataflow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
+    except BaseException as error:
+        if session.stopping and isinstance(error, KeyboardInterrupt):
+            return
+        if session.failure is not None:
+            raise session.failure from None
+        cause = error.__cause__ or error
+        print(f"{type(cause).__name__}: {cause}", file=sys.stderr)
+        raise cause from None
