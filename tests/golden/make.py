@@ -1,0 +1,108 @@
+"""Writes the golden files of the contract anew: ``python -m tests.golden.make``.
+
+A change to them is a change of the contract: it belongs in the same commit, and additive.
+"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from streams.codec import encode, json_schema
+from streams.ids import item_id_of, topic_id_of
+from streams.records import (
+    RECORD_TYPES,
+    Change,
+    DeadLetter,
+    EmbeddedItem,
+    Engagement,
+    EnrichedItem,
+    Kind,
+    LeadingItem,
+    Life,
+    Mention,
+    Observation,
+    Reason,
+    Record,
+    SourceCursor,
+    TopicSummary,
+    TopicSums,
+    TopicUpdate,
+    TrendDefinition,
+    TrendScore,
+)  # fmt: skip
+from streams.vectors import encode_vector
+
+GOLDEN = Path(__file__).parent / "records"
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+
+
+def examples() -> list[Record]:
+    """One of each record type, with every field set."""
+    at, later = datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
+    item_id, topic_id = item_id_of("rss", "https://orbit.example/1"), topic_id_of("g1", item_id_of("rss", "0"))
+    vector = encode_vector(np.array([0.5, -0.25, 0.125, 1.0], np.float32))
+    engagement = Engagement(points=12, comments=3, shares=1, stars=4, views=900)
+    item = Observation(
+        item_id=item_id, source="rss", external_id="https://orbit.example/1", kind=Kind.ARTICLE,
+        url="https://orbit.example/1", title="Orbit lands a second “moon” 🚀", body="It did.", author="A. Writer",
+        publisher="orbit.example", lang="en", tags=("space", "moon"), category="science", published_at=at,
+        observed_at=later, engagement=engagement, trend_id="term:orbit", mentions=("term:moon",),
+    )  # fmt: skip
+    leading = LeadingItem(
+        item_id=item_id, title=item.title, url=item.url, body="It did.", publisher="orbit.example", source="rss",
+        published_at=at, points=12, comments=3,
+    )  # fmt: skip
+    text_hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    return [
+        item,
+        EmbeddedItem(item=item, text_hash=text_hash, vector=vector, model="null", dimensions=4),
+        EnrichedItem(
+            generation="g1", item=item, change=Change.FIRST, text_hash=text_hash, vector=vector, model="null",
+            dimensions=4, topic_id=topic_id, similarity=0.75, is_new_topic=False, echo_of=item_id_of("rss", "0"),
+            first_seen=at, seq=42,
+        ),
+        Mention(
+            generation="g1", trend_id="term:moon", item_id=item_id, topic_id=topic_id, home=False, event_time=at,
+            first_seen=at, publisher="orbit.example", source="rss", weight=1, echo=True, engagement=engagement, seq=42,
+        ),
+        TopicUpdate(
+            generation="g1", topic_id=topic_id, life=Life.MERGED, merged_into=topic_id_of("g1", item_id), size=7,
+            publishers=5, sources={"rss": 4, "hackernews": 3}, centroid=vector, model="null", dimensions=4,
+            terms=(("orbit", 2.5), ("moon", 1.25)),
+            sums=TopicSums(items=7, echoes=2, engagement=engagement, rank=12.5), items=(leading,), first_seen=at,
+            last_seen=later, trend_id="term:orbit", trends={"term:orbit": 5, "term:moon": 2}, seq=43,
+        ),
+        TopicSummary(
+            generation="g1", topic_id=topic_id, trend_id="term:orbit", headline="Orbit lands", summary="It did.",
+            keywords=("orbit", "moon"), method="extractive", model="extractive-1", cached=False, topic_seq=43,
+            attempt=1, created_at=later,
+        ),
+        TrendScore(
+            generation="g1", trend_id="term:orbit", slice_start=at, slice_s=3600, counts=(0, 2, 5), items=5, total=7,
+            publishers=4, sources={"rss": 5}, expected=1.5, burst=2.25, velocity=0.5, engagement=engagement, spread=0.8,
+            rank=3.5, first_seen=at, last_seen=later, version=7,
+        ),
+        TrendDefinition(
+            trend_id="moon-landing", title="Moon landing", keywords=("moon landing", "lander"), exclude=("honeymoon",),
+            langs=("en",), category="science", updated_at=at, version=1,
+        ),
+        SourceCursor(connector="rss", cursor=msgspec.Raw(b'{"etag":"x"}'), saved_at=later, items=3),
+        DeadLetter(
+            letter_id="raw.rss/3/17", stream="raw.rss", partition=3, offset=17, reason=Reason.NOT_JSON,
+            error="JSON is malformed: invalid character (byte 0)", flow="embed", key="dGVybTpvcmJpdA==",
+            value="bm90IGpzb24=", value_bytes=8, value_sha256=text_hash, headers=(("schema", "observation"),),
+            logged_at=at, failed_at=later, attempts=1,
+        ),
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    SCHEMAS.mkdir(exist_ok=True)
+    for record in examples():
+        (GOLDEN / f"{record.SCHEMA}.json").write_bytes(encode(record) + b"\n")
+    for kind in RECORD_TYPES:
+        (SCHEMAS / f"{kind.SCHEMA}.schema.json").write_text(json.dumps(json_schema(kind), indent=1) + "\n")
