@@ -50,44 +50,88 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(Path(".trends"), description="Data folder of the local stack, the run and the reports.")
-    stack: str = Field("", pattern=r"^([a-z0-9][a-z0-9_-]{0,31})?$", description="Name of this stack on a shared broker: prefix of stream names, group and transactional ids.")
-    generation: str = Field("g1", pattern=r"^[a-z][a-z0-9_]{0,31}$", description="Generation (embedding model and clustering) that flows write and readers read.")
-    cache_home: Path = Field(Path("~/.cache"), validation_alias=AliasChoices("TRENDS_CACHE_HOME", "XDG_CACHE_HOME"), description="Folder in which trend-intelligence/ keeps Kafka's jars, shared by all stacks.")
-    java_home: Path | None = Field(None, validation_alias=AliasChoices("TRENDS_JAVA_HOME", "JAVA_HOME"), description="Java 17 or newer for the local Kafka; unset: `java` of the search path.")
+    stack: str = Field(
+        "",
+        pattern=r"^([a-z0-9][a-z0-9_-]{0,31})?$",
+        description="Name of this stack on a shared broker: prefix of stream names, group and transactional ids.",
+    )
+    generation: str = Field(
+        "g1",
+        pattern=r"^[a-z][a-z0-9_]{0,31}$",
+        description="Generation (embedding model and clustering) that flows write and readers read.",
+    )
+    cache_home: Path = Field(
+        Path("~/.cache"),
+        validation_alias=AliasChoices("TRENDS_CACHE_HOME", "XDG_CACHE_HOME"),
+        description="Folder in which trend-intelligence/ keeps Kafka's jars, shared by all stacks.",
+    )
+    java_home: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("TRENDS_JAVA_HOME", "JAVA_HOME"),
+        description="Java 17 or newer for the local Kafka; unset: `java` of the search path.",
+    )
 
-    kafka_bootstrap: str | None = Field(None, min_length=1, description="Outside brokers, host:port with commas; unset: the local stack's.")
-    kafka_security_protocol: SecurityProtocol = Field(SecurityProtocol.PLAINTEXT, description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.")
+    kafka_bootstrap: str | None = Field(
+        None, min_length=1, description="Outside brokers, host:port with commas; unset: the local stack's."
+    )
+    kafka_security_protocol: SecurityProtocol = Field(
+        SecurityProtocol.PLAINTEXT, description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
+    )
     kafka_sasl_mechanism: str | None = Field(None, description="SASL mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512.")
     kafka_sasl_username: str | None = Field(None, description="SASL user name.")
     kafka_sasl_password: SecretStr | None = Field(None, description="SASL password.")
-    kafka_ssl_ca_file: Path | None = Field(None, description="Certificates (PEM) that the brokers' are checked against; unset: the system's.")
+    kafka_ssl_ca_file: Path | None = Field(
+        None, description="Certificates (PEM) that the brokers' are checked against; unset: the system's."
+    )
     kafka_ssl_certificate_file: Path | None = Field(None, description="Our own certificate (PEM), for mutual TLS.")
     kafka_ssl_key_file: Path | None = Field(None, description="Our own private key (PEM), for mutual TLS.")
     kafka_ssl_key_password: SecretStr | None = Field(None, description="Password of our private key.")
     kafka_replication_factor: int = Field(1, ge=1, le=9, description="Copies of every partition; 3 in production.")
-    kafka_min_insync: int = Field(1, ge=1, le=9, description="Copies that must have a record before it counts as written; 2 in production.")
+    kafka_min_insync: int = Field(
+        1, ge=1, le=9, description="Copies that must have a record before it counts as written; 2 in production."
+    )
     kafka_partitions: int = Field(8, ge=1, le=BUCKETS, description="Partitions of every keyed stream; a power of two.")
     kafka_max_record_bytes: int = Field(1_048_576, ge=16_384, le=64 * 1_048_576, description="Largest record, bytes.")
-    kafka_session_timeout_ms: int = Field(6_000, ge=1_000, le=300_000, description="Silence after which a flow process counts as dead, ms.")
-    kafka_transaction_timeout_ms: int = Field(60_000, ge=5_000, le=900_000, description="Time after which the broker ends an open transaction, ms.")
-    kafka_disk_mib: int = Field(16_384, ge=1_024, description="About how much disk records may take in the local Kafka, MiB.")
+    kafka_session_timeout_ms: int = Field(
+        6_000, ge=1_000, le=300_000, description="Silence after which a flow process counts as dead, ms."
+    )
+    kafka_transaction_timeout_ms: int = Field(
+        60_000, ge=5_000, le=900_000, description="Time after which the broker ends an open transaction, ms."
+    )
+    kafka_disk_mib: int = Field(
+        16_384, ge=1_024, description="About how much disk records may take in the local Kafka, MiB."
+    )
 
-    postgres_dsns: Annotated[tuple[str, ...], NoDecode] = Field((), repr=False, description="Outside PostgreSQL shards, postgresql:// addresses with commas or spaces, in order; unset: the local stack's.")
+    postgres_dsns: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        repr=False,
+        description="Outside PostgreSQL shards, postgresql://… with commas, in order; unset: the local stack's.",
+    )
     postgres_shards: int = Field(2, ge=1, le=64, description="Shards of the local PostgreSQL; can grow, not shrink.")
     postgres_pool_size: int = Field(4, ge=1, le=100, description="Connections of one process to each shard.")
     postgres_connect_timeout_s: float = Field(10.0, gt=0, le=300, description="Longest wait for a connection, s.")
     postgres_statement_timeout_s: float = Field(60.0, gt=0, le=3600, description="Longest run of one statement, s.")
 
-    embedder: Literal["onnx", "null"] = Field("onnx", description="Embedding model: onnx (all-MiniLM-L6-v2, int8, CPU) or null (no meaning; for benchmarks).")
+    embedder: Literal["onnx", "null"] = Field(
+        "onnx", description="Embedding model: onnx (all-MiniLM-L6-v2, int8, CPU) or null (no meaning; for benchmarks)."
+    )
 
-    epoch_ms: int = Field(300, ge=10, le=10_000, description="Length of an epoch (one Kafka transaction) of a flow, ms.")
+    epoch_ms: int = Field(
+        300, ge=10, le=10_000, description="Length of an epoch (one Kafka transaction) of a flow, ms."
+    )
     epoch_records: int = Field(10_000, ge=1, le=1_000_000, description="Records after which an epoch takes no more.")
-    epoch_bytes: int = Field(16 * 1_048_576, ge=65_536, le=1024 * 1_048_576, description="Bytes after which an epoch takes no more.")
+    epoch_bytes: int = Field(
+        16 * 1_048_576, ge=65_536, le=1024 * 1_048_576, description="Bytes after which an epoch takes no more."
+    )
     batch_records: int = Field(512, ge=1, le=100_000, description="Records that a flow takes at once.")
 
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people, or one JSON object a line.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least important level that is logged.")
-    metrics_host: str = Field("127.0.0.1", description="Address on which a process serves its Prometheus metrics; 0.0.0.0 in containers.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least important level that is logged."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address on which a process serves its Prometheus metrics; 0.0.0.0 in containers."
+    )
     metrics_port: int = Field(0, ge=0, le=65_535, description="Port of the Prometheus metrics; 0: any free one.")
 
     _file: Path | None = PrivateAttr(None)
