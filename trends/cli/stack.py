@@ -1,0 +1,137 @@
+"""``trends up | down | status``: the local stack."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from streams.errors import ExitCode
+from trends.cli.context import current_settings
+from trends.cli.output import JsonOption, out, progress, show
+from trends.settings import Settings, masked
+from trends.stack import StackStatus
+from trends.stack.outside import kafka_answers, postgres_answers
+from trends.stack.stack import PartStatus
+
+CHECK_TIMEOUT_S = 5.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+
+
+def up(as_json: JsonOption = False) -> None:
+    """Start the local stack: Apache Kafka and PostgreSQL with pgvector. What runs already is left alone.
+
+    The first start fetches Kafka's jars (43 MB, once). Data, logs and ports are kept in the data folder (.trends, or
+    TRENDS_HOME). Nothing local is started for what TRENDS_KAFKA_BOOTSTRAP or TRENDS_POSTGRES_DSNS name outside.
+
+    \b
+    Examples:
+      trends up
+      TRENDS_POSTGRES_SHARDS=4 trends up
+      trends --home /data/trends-two up         a second stack beside the first
+    """
+    settings = current_settings()
+    started = time.monotonic()
+    settings.local_stack().up(progress)
+    seen = _whole_status(settings)
+    if seen.running:
+        progress(f"ready after {time.monotonic() - started:.1f} s")
+    show(seen, as_json, lambda: _table(seen))
+    if not seen.running:
+        raise typer.Exit(int(ExitCode.UNAVAILABLE))
+
+
+def down(as_json: JsonOption = False) -> None:
+    """Stop the local stack. The data stays: `trends up` goes on with it.
+
+    \b
+    Examples:
+      trends down
+      trends down && rm -rf .trends             stop, and throw the data away
+    """
+    stopped = current_settings().local_stack().down()
+    if as_json:
+        show({"stopped": list(stopped)}, True, str)
+    else:
+        out().print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+def status(
+    dsns: Annotated[
+        bool, typer.Option("--dsns", help="Print only the PostgreSQL connection strings, passwords included.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what runs, where, and how much memory and disk it takes. Each part is asked, not assumed.
+
+    Ends with 0 where every part is up, with 69 where one is not.
+
+    \b
+    Examples:
+      trends status
+      trends status --json
+      psql "$(trends status --dsns | head -1)"
+    """
+    settings = current_settings()
+    if dsns:
+        for dsn in settings.dsns():
+            typer.echo(dsn)
+        return
+    seen = _whole_status(settings)
+    show(seen, as_json, lambda: _table(seen))
+    if not seen.running:
+        raise typer.Exit(int(ExitCode.UNAVAILABLE))
+
+
+@dataclass(frozen=True, slots=True)
+class _WholeStatus:
+    """The local parts, and the outside ones that stand for them."""
+
+    home: str
+    running: bool
+    parts: tuple[dict[str, object], ...]
+
+
+def _whole_status(settings: Settings) -> _WholeStatus:
+    local: StackStatus = settings.local_stack().status()
+    parts: list[PartStatus] = []
+    if settings.kafka_bootstrap:
+        answer = kafka_answers(settings.kafka(), CHECK_TIMEOUT_S)
+        parts.append(PartStatus("Kafka (outside)", _said(answer), settings.kafka_bootstrap, None, 0, 0, ""))
+    for number, dsn in enumerate(settings.postgres_dsns):
+        answer = postgres_answers(dsn, CHECK_TIMEOUT_S)
+        parts.append(PartStatus(f"PostgreSQL shard {number} (outside)", _said(answer), masked(dsn), None, 0, 0, ""))
+    for part in local.parts:
+        replaced = settings.kafka_bootstrap if part.name == "Kafka" else settings.postgres_dsns
+        if not replaced or part.status != "down":
+            parts.append(part)
+    wanted = ("Kafka" if not settings.kafka_bootstrap else "", "PostgreSQL" if not settings.postgres_dsns else "")
+    missing = [name for name in wanted if name and not any(part.name.startswith(name) for part in parts)]
+    parts += [PartStatus(name, "down", "", None, 0, 0, "") for name in missing]
+    return _WholeStatus(local.home, all(part.status == "up" for part in parts), tuple(asdict(part) for part in parts))
+
+
+def _said(answer: bool) -> str:
+    return "up" if answer else "not answering"
+
+
+def _table(seen: _WholeStatus) -> Table:
+    table = Table(title=f"stack in {seen.home}", title_justify="left", header_style="bold")
+    for name in ("part", "status", "address", "pid", "memory MiB", "disk MiB", "log"):
+        table.add_column(name, justify="right" if name.endswith("MiB") or name == "pid" else "left", overflow="fold")
+    for part in seen.parts:
+        colour = {"up": "green", "down": "dim"}.get(str(part["status"]), "red")
+        table.add_row(
+            str(part["name"]), f"[{colour}]{part['status']}[/{colour}]", str(part["address"]), str(part["pid"] or ""),
+            str(part["memory_mib"] or ""), str(part["disk_mib"] or ""), str(part["log"]),
+        )  # fmt: skip
+    return table
