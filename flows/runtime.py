@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -65,8 +64,14 @@ def pipeline(session: Session, kind: type[R], step: Step[R]) -> Dataflow:
         return Decoded(oks, errs, chunk.positions)
 
     def work(decoded: Decoded[R]) -> tuple[str, Outbox]:
-        with metrics.STAGE_SECONDS.labels(name).time():
-            outbox = step(decoded)
+        if session.failure is not None:
+            return "only", Outbox({})
+        try:
+            with metrics.STAGE_SECONDS.labels(name).time():
+                outbox = step(decoded)
+        except Exception as error:
+            session.failure = error
+            return "only", Outbox({})
         metrics.ITEMS.labels(name, "ok").inc(len(decoded.oks))
         metrics.ITEMS.labels(name, "dead_letter").inc(len(decoded.errs))
         return "only", outbox
@@ -97,7 +102,9 @@ def run(session: Session, wire: Callable[[Session], Wired], on_event: Callable[[
         wired = wire(session)
         if session.open(wired.restore, on_event):
             on_event("running")
-            _run_dataflow(session, wired.dataflow)
+            cli_main(wired.dataflow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
+            if session.failure is not None:
+                raise session.failure
         on_event("stopped")
         return ExitCode.OK
     except TrendsError as error:
@@ -111,17 +118,3 @@ def run(session: Session, wire: Callable[[Session], Wired], on_event: Callable[[
         session.close()
         if wired is not None:
             wired.close()
-
-
-def _run_dataflow(session: Session, dataflow: Dataflow) -> None:
-    """Bytewax prints what its parts raise and wraps it; the session has kept the original."""
-    try:
-        cli_main(dataflow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
-    except BaseException as error:
-        if session.stopping and isinstance(error, KeyboardInterrupt):
-            return
-        if session.failure is not None:
-            raise session.failure from None
-        cause = error.__cause__ or error
-        print(f"{type(cause).__name__}: {cause}", file=sys.stderr)
-        raise cause from None

@@ -100,8 +100,8 @@ class StreamAdmin:
                 f"  {s.name}: {s.partitions} on the broker, {s.wanted_partitions} in the settings" for s in wrong
             )
             raise StreamTableError(
-                f"these streams have another number of partitions:\n{lines}\nStreams are never shrunk, and growing "
-                "them moves trends between partitions. Set TRENDS_KAFKA_PARTITIONS to what the broker has; nothing was "
+                f"these streams have another number of partitions:\n{lines}\nStreams are never shrunk, and "
+                "growing them moves trends between partitions. Set TRENDS_KAFKA_PARTITIONS to what the broker has; nothing was "
                 "changed."
             )
         try:

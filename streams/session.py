@@ -45,8 +45,6 @@ SETTLE_S: Final = 0.5
 LAG_EVERY_S: Final = 2.0
 CALL_TIMEOUT_S: Final = 30.0
 """Bound on one call to the broker."""
-BROKER_GONE_S: Final = 60.0
-"""With every broker down for so long, the process gives up (exit 69); its supervisor tries again."""
 
 _FENCED = {
     KafkaError._FENCED,
@@ -85,12 +83,14 @@ class Limits:
     """Prefetched from the broker, all partitions together."""
     send_records: int = 200_000
     """In the producer's queue."""
+    broker_gone_s: float = 60.0
+    """With every broker down for so long, the process gives up (exit 69); its supervisor tries again."""
 
 
 def refuse(error: KafkaError, doing: str) -> TrendsError:
     """What an error of the broker means to a flow process."""
     code, text = error.code(), f"{doing}: {error.str()}"
-    if code in _FENCED:
+    if code in _FENCED or (code == KafkaError._FATAL and "fenced" in text):
         return FencedError(f"{text} — another process of the same name has taken over")
     if code in _MOVED:
         return RestartRequired(text)
@@ -120,8 +120,10 @@ class Session:
         self.assigned: set[Partition] = set()
         self.stopping = False
         self.failure: BaseException | None = None
-        """Why the flow ended, kept here because Bytewax wraps what its parts raise."""
+        """Why the flow ends. Set by whichever part failed; from then on nothing is read and nothing committed.
+        (Bytewax would print a Rust backtrace for an exception, and wrap it.)"""
         self.epoch_began: float | None = None
+        self._call_s = min(CALL_TIMEOUT_S, self.limits.broker_gone_s)
         self._started = False
         self._changed = ""
         self._assigned_at: float | None = None
@@ -190,7 +192,7 @@ class Session:
         Raises:
             UnavailableError, FencedError, StateMismatchError, StreamTableError: see :mod:`streams.errors`.
         """
-        self._call("init_transactions", lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
+        self._call("init_transactions", lambda: self._producer.init_transactions(self._call_s))
         self._check_partitions()
         if self.spec.state is not None and self.spec.role is not None:
             # One process holds all of the state, so a stand-by can keep up with it.
@@ -209,7 +211,7 @@ class Session:
 
     def _call(self, doing: str, call: Callable[[], Any]) -> Any:
         """A call to the broker, tried again while its error says that this helps, within the bound."""
-        deadline = time.monotonic() + BROKER_GONE_S
+        deadline = time.monotonic() + self.limits.broker_gone_s
         while True:
             try:
                 return call()
@@ -221,7 +223,7 @@ class Session:
 
     def _check_partitions(self) -> None:
         """Reads and writes only streams that have the number of partitions that keys are computed with."""
-        known = self._call("asking for the streams", lambda: self._consumer.list_topics(timeout=CALL_TIMEOUT_S)).topics
+        known = self._call("asking for the streams", lambda: self._consumer.list_topics(timeout=self._call_s)).topics
         needed = [*self.spec.inputs, *(s for s in (self.spec.state, self.spec.role) if s)]
         for stream in needed:
             name = self.address.name(stream)
@@ -352,7 +354,7 @@ class Session:
         Raises:
             RestartRequired: the assignment changed.
             OffsetsExpiredError: a committed offset is no longer in its stream.
-            UnavailableError: the broker has been gone for ``BROKER_GONE_S``.
+            UnavailableError: the broker has been gone for ``Limits.broker_gone_s``.
         """
         messages: list[Any] = []
         positions: Positions = {}
@@ -395,9 +397,9 @@ class Session:
             self._consumer.list_topics(self._input_names[0], timeout=1.0)
             self._down_since = None
         except KafkaException as error:
-            if time.monotonic() - since > BROKER_GONE_S:
+            if time.monotonic() - since > self.limits.broker_gone_s:
                 raise UnavailableError(
-                    f"no broker at {self.kafka.bootstrap} for {BROKER_GONE_S:.0f} s: {error}"
+                    f"no broker at {self.kafka.bootstrap} for {self.limits.broker_gone_s:.0f} s: {error}"
                 ) from None
 
     def _raise_if_changed(self) -> None:
@@ -480,14 +482,16 @@ class Session:
                 return
             except BufferError:
                 now = time.monotonic()
-                deadline = deadline or now + BROKER_GONE_S
+                deadline = deadline or now + self.limits.broker_gone_s
                 if now > deadline:
-                    raise UnavailableError(f"the producer's queue has been full for {BROKER_GONE_S:.0f} s") from None
+                    raise UnavailableError(
+                        f"the producer's queue has been full for {self.limits.broker_gone_s:.0f} s"
+                    ) from None
                 self._producer.poll(0.05)
 
     def _call_in_transaction(self, call: Callable[[], None]) -> None:
         """Tried again while librdkafka says that the very same call may be repeated."""
-        deadline = time.monotonic() + BROKER_GONE_S
+        deadline = time.monotonic() + self.limits.broker_gone_s
         while True:
             try:
                 call()

@@ -27,11 +27,11 @@ class _Part(StatefulSinkPartition[Outbox, None]):
         if not self._records and not self._positions:
             return
         session = self._session
-        try:
-            session.commit(self._records, self._positions)
-        except BaseException as error:
-            session.failure = error
-            raise
+        if session.failure is None:
+            try:
+                session.commit(self._records, self._positions)
+            except Exception as error:
+                session.failure = error
         if session.epoch_began is not None:
             metrics.EPOCH_SECONDS.labels(session.spec.name).observe(time.monotonic() - session.epoch_began)
             session.epoch_began = None

@@ -24,16 +24,14 @@ class _Part(StatefulSourcePartition[Chunk, None]):
 
     def next_batch(self) -> list[Chunk]:
         session, limits = self._session, self._session.limits
+        if session.stopping or session.failure:
+            raise StopIteration  # the open epoch is finished: committed, or dropped after a failure
+        full = self._records >= limits.epoch_records or self._bytes >= limits.epoch_bytes
         try:
-            if session.stopping:
-                raise StopIteration  # the open epoch is finished and committed
-            full = self._records >= limits.epoch_records or self._bytes >= limits.epoch_bytes
             chunk = None if full else session.poll()
-        except StopIteration:
-            raise
-        except BaseException as error:
+        except Exception as error:
             session.failure = error
-            raise
+            raise StopIteration from None
         self._awake = None if chunk and chunk.messages else datetime.now(UTC) + IDLE
         if chunk is None:
             return []

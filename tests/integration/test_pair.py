@@ -1,0 +1,395 @@
+"""The transactional pair on a real broker: every process here is real, and every fault too."""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from streams.codec import decode, encode
+from streams.config import KafkaConfig
+from streams.errors import ExitCode, UnavailableError
+from streams.keys import partition_of
+from streams.records import DeadLetter, Reason, TrendDefinition
+from streams.session import Limits, Session
+from streams.state import COVER_PREFIX, StateReader, high_watermarks
+from streams.table import DEAD_LETTERS, Stream
+from tests.integration.counting import GENERATION, IN, OUT, SINGLE_STATE, STATE, create, spec
+
+ROOT = Path(__file__).parents[2]
+PARTITIONS = 4
+KEYS = 50
+
+
+@pytest.fixture
+def own(kafka: KafkaConfig) -> KafkaConfig:
+    """The broker, with names of this test's own, and its streams."""
+    config = KafkaConfig(kafka.bootstrap, stack=f"t{uuid4().hex[:8]}", partitions=PARTITIONS, session_timeout_ms=3_000)
+    create(config)
+    return config
+
+
+class Flow:
+    """Counting processes of one test; whatever still runs at its end is killed."""
+
+    def __init__(self, kafka: KafkaConfig, folder: Path) -> None:
+        self.kafka, self.folder = kafka, folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, name: str, *options: str, bootstrap: str = "") -> subprocess.Popen[bytes]:
+        log = (self.folder / f"{name}-{len(self.processes)}.log").open("wb")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.counting", "--bootstrap", bootstrap or self.kafka.bootstrap,
+             "--stack", self.kafka.stack, "--name", name, "--partitions", str(PARTITIONS), *options],
+            cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        process.log_path = Path(log.name)  # type: ignore[attr-defined]
+        self.processes.append(process)
+        return process
+
+    @staticmethod
+    def said(process: subprocess.Popen[bytes]) -> str:
+        return str(process.log_path.read_text())  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def flow(own: KafkaConfig, tmp_path: Path) -> Iterator[Flow]:
+    flow = Flow(own, tmp_path)
+    yield flow
+    for process in flow.processes:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+
+
+def until(what: Callable[[], object], timeout_s: float = 40.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not what():
+        assert time.monotonic() < deadline, f"still not {what}"
+        time.sleep(0.05)
+
+
+def definition(n: int) -> bytes:
+    return encode(TrendDefinition(trend_id=f"k{n}", title="x", updated_at=datetime.now(UTC), version=n))
+
+
+def send(kafka: KafkaConfig, count: int, transactional: bool = False, keys: int = KEYS) -> None:
+    producer = Producer(kafka.client(**{"linger.ms": 5} | ({"transactional.id": uuid4().hex} if transactional else {})))
+    if transactional:
+        producer.init_transactions(10)
+        producer.begin_transaction()
+    for i in range(count):
+        key = f"k{i % keys}"
+        producer.produce(IN.physical(kafka, GENERATION), definition(i), key, partition_of(key, PARTITIONS))
+        producer.poll(0)
+    if transactional:
+        producer.commit_transaction(10)
+    producer.flush()
+
+
+def send_bytes(kafka: KafkaConfig, stream: Stream, partition: int, key: bytes | None, value: bytes) -> None:
+    producer = Producer(kafka.client())
+    producer.produce(stream.physical(kafka, GENERATION), value, key, partition)
+    producer.flush()
+
+
+def read(kafka: KafkaConfig, stream: Stream) -> list[tuple[bytes, bytes]]:
+    """All committed records of a stream."""
+    name, count = stream.physical(kafka, GENERATION), stream.count(kafka)
+    with closing(Consumer(kafka.client(**{
+        "group.id": uuid4().hex, "isolation.level": "read_committed", "enable.partition.eof": True,
+        "auto.offset.reset": "earliest",
+    }))) as consumer:  # fmt: skip
+        consumer.assign([TopicPartition(name, p, 0) for p in range(count)])
+        records, ended = [], set()
+        while len(ended) < count:
+            for message in consumer.consume(5_000, 1.0):
+                if message.error():
+                    ended.add(message.partition())
+                else:
+                    records.append((message.key(), message.value()))
+        return records
+
+
+def delete_records(kafka: KafkaConfig) -> None:
+    """What retention does: everything in the input is gone."""
+    name = IN.physical(kafka, GENERATION)
+    ends = high_watermarks(kafka, name, range(PARTITIONS))
+    admin = AdminClient(kafka.client())
+    for future in admin.delete_records([TopicPartition(name, p, end) for p, end in ends.items()]).values():
+        future.result(10)
+
+
+def lag(kafka: KafkaConfig, group: str = "count") -> int:
+    """As Kafka's own tools compute it: end of the log minus committed offset."""
+    name = IN.physical(kafka, GENERATION)
+    with closing(Consumer(kafka.client(**{"group.id": kafka.id_of(GENERATION, group)}))) as consumer:
+        committed = consumer.committed([TopicPartition(name, p) for p in range(PARTITIONS)], 10)
+        ends = high_watermarks(kafka, name, range(PARTITIONS))
+        return sum(ends[p.partition] - max(p.offset, 0) for p in committed)
+
+
+def assert_exact(kafka: KafkaConfig, sent: int) -> None:
+    """Nothing lost, nothing doubled: every key's counts are 1, 2, 3, … each once."""
+    counts = Tally(read(kafka, OUT))
+    assert max(counts.values()) == 1
+    per_key = Tally(key for key, _ in counts)
+    assert sum(per_key.values()) == sent
+    assert all((key, b"%d" % n) in counts for key, total in per_key.items() for n in range(1, total + 1))
+
+
+def done(kafka: KafkaConfig, group: str = "count") -> Callable[[], bool]:
+    return lambda: lag(kafka, group) == 0
+
+
+def test_lag_reaches_zero_although_the_input_ends_with_transaction_markers(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 1_000, transactional=True)
+    process = flow.start("a")
+    until(done(own))
+    assert_exact(own, 1_000)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == ExitCode.OK
+
+
+def test_a_process_started_again_goes_on_from_its_state(own: KafkaConfig, flow: Flow) -> None:
+    for round_ in (1, 2):
+        send(own, 500)
+        process = flow.start("a")
+        until(done(own))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == ExitCode.OK
+        assert_exact(own, round_ * 500)
+
+
+def test_kills_and_a_scale_out_in_the_middle_lose_and_double_nothing(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 12_000)
+    rng = random.Random(7)
+    running = {name: flow.start(name, "--sleep-s", "0.0004") for name in ("a", "b")}
+    codes: Tally[int] = Tally()
+    began, kills = time.monotonic(), 0
+    while not (kills == 4 and lag(own) == 0):
+        assert time.monotonic() - began < 90
+        time.sleep(0.2)
+        if time.monotonic() - began > 3 and "c" not in running:
+            running["c"] = flow.start("c", "--sleep-s", "0.0004")
+        if kills < 4 and time.monotonic() - began > 1.5 + 1.5 * kills:
+            running[rng.choice(sorted(running))].kill()
+            kills += 1
+        for name, process in running.items():
+            if process.poll() is not None:
+                codes[process.returncode] += 1
+                running[name] = flow.start(name, "--sleep-s", "0.0004")
+    assert codes[-signal.SIGKILL] == 4
+    assert set(codes) <= {-signal.SIGKILL, ExitCode.RESTART}
+    assert_exact(own, 12_000)
+
+
+def test_a_process_of_the_same_name_fences_the_older_one(own: KafkaConfig, flow: Flow) -> None:
+    older = flow.start("a", "--sleep-s", "0.001")
+    until(lambda: "running" in flow.said(older))
+    send(own, 3_000)
+    newer = flow.start("a")
+    assert older.wait(30) == ExitCode.FENCED
+    until(done(own))
+    assert newer.poll() is None
+    assert_exact(own, 3_000)
+
+
+def test_the_one_process_role_has_a_stand_by_that_takes_over(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 1_000)
+    first = flow.start("a", "--single")
+    until(done(own, "single"))
+    second = flow.start("b", "--single")
+    until(lambda: "standing by" in flow.said(second))
+    first.kill()
+    send(own, 1_000)
+    until(done(own, "single"))
+    assert "running" in flow.said(second)
+    assert_exact(own, 2_000)
+
+
+def test_more_processes_than_partitions_stand_by_healthy(own: KafkaConfig, flow: Flow) -> None:
+    processes = [flow.start(name) for name in "abcde"]
+    send(own, 200)
+    until(lambda: sum("standing by" in flow.said(p) for p in processes) >= 1)
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    assert {p.wait(15) for p in processes} <= {ExitCode.OK, ExitCode.RESTART}
+
+
+def test_lost_offsets_are_an_error_and_not_a_fresh_start(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 300)
+    process = flow.start("a")
+    until(done(own))
+    process.kill()
+    process.wait()
+    admin = AdminClient(own.client())
+    group = own.id_of(GENERATION, "count")
+
+    def deleted() -> bool:
+        try:
+            admin.delete_consumer_groups([group])[group].result(10)
+        except Exception:  # the dead member is still in the group
+            return False
+        return True
+
+    until(deleted)
+    again = flow.start("a")
+    assert again.wait(30) == ExitCode.NEEDS_OPERATOR
+    assert "has committed nothing" in flow.said(again)
+    assert_exact(own, 300)
+
+
+def test_state_that_covers_something_else_is_an_error(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 300)
+    process = flow.start("a")
+    until(done(own))
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    key = COVER_PREFIX + f"{IN.physical(own, GENERATION)}/2".encode()
+    send_bytes(own, STATE, 2, key, b"1")
+    again = flow.start("a")
+    assert again.wait(30) == ExitCode.NEEDS_OPERATOR
+    assert "covers" in flow.said(again)
+
+
+def test_records_deleted_unread_are_an_error(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 400)
+    process = flow.start("a")
+    until(done(own))
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    send(own, 400)
+    delete_records(own)
+    again = flow.start("a")
+    assert again.wait(30) == ExitCode.NEEDS_OPERATOR
+    assert "no longer holds" in flow.said(again)
+
+
+def test_an_emptied_partition_that_was_read_to_its_end_is_no_gap(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 400, transactional=True)
+    process = flow.start("a")
+    until(done(own))
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    delete_records(own)
+    again = flow.start("a")
+    send(own, 100)
+    until(done(own))
+    assert again.poll() is None
+    assert_exact(own, 500)
+
+
+def test_a_missing_stream_is_an_error_that_says_how_to_make_it(kafka: KafkaConfig, tmp_path: Path) -> None:
+    config = KafkaConfig(kafka.bootstrap, stack=f"t{uuid4().hex[:8]}", partitions=PARTITIONS)
+    process = Flow(config, tmp_path).start("a")
+    assert process.wait(30) == ExitCode.NEEDS_OPERATOR
+    assert "trends streams apply" in Flow.said(process)
+
+
+def test_settings_that_disagree_with_the_number_of_partitions_are_refused(own: KafkaConfig, flow: Flow) -> None:
+    process = flow.start("a", "--partitions", "8")
+    assert process.wait(30) == ExitCode.NEEDS_OPERATOR
+    assert "has 4 partitions" in flow.said(process)
+
+
+def test_bad_records_become_dead_letters_and_their_neighbours_arrive(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 100)
+    send_bytes(own, IN, 1, b"k1", b"not json")
+    send_bytes(own, IN, 2, None, b'{"trend_id": "x"}')
+    send(own, 100)
+    process = flow.start("a")
+    until(done(own))
+    assert_exact(own, 200)
+    letters = [decode(DeadLetter, value) for _, value in read(own, DEAD_LETTERS)]
+    assert {letter.reason for letter in letters} == {Reason.NOT_JSON, Reason.MISSING_FIELD}
+    assert {(letter.stream, letter.partition) for letter in letters} == {
+        (IN.physical(own, GENERATION), 1),
+        (IN.physical(own, GENERATION), 2),
+    }
+    process.kill()
+
+
+def test_state_is_read_up_to_the_end_behind_another_process_s_open_transaction(own: KafkaConfig) -> None:
+    name = SINGLE_STATE.physical(own, GENERATION)
+    other = Producer(own.client(**{"transactional.id": uuid4().hex}))
+    other.init_transactions(10)
+    other.begin_transaction()
+    other.produce(name, b"1", b"key", 0)
+    other.flush()
+    seen: dict[bytes, bytes | None] = {}
+    reader = StateReader(own, name, (0, 1), seen.__setitem__)
+    thread = threading.Thread(target=reader.catch_up, args=(lambda: None,))
+    thread.start()
+    thread.join(1.0)
+    assert thread.is_alive(), "the reader did not wait for the open transaction"
+    other.commit_transaction(10)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert seen == {b"key": b"1"}
+    reader.close()
+
+
+def test_an_epoch_is_bounded(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 8_000, keys=1)
+    flow.start("a")
+    until(done(own))
+    assert_exact(own, 8_000)
+    sizes = transaction_sizes(own, partition_of("k0", PARTITIONS))
+    assert len(sizes) >= 4
+    assert max(sizes) <= 2_200  # epoch_records and one chunk
+
+
+def transaction_sizes(kafka: KafkaConfig, partition: int) -> list[int]:
+    """Records in each transaction of an output partition: its marker leaves a gap of one offset."""
+    offsets = []
+    with closing(Consumer(kafka.client(**{"group.id": uuid4().hex, "enable.partition.eof": True}))) as consumer:
+        consumer.assign([TopicPartition(OUT.physical(kafka, GENERATION), partition, 0)])
+        while True:
+            for message in consumer.consume(5_000, 1.0):
+                if message.error():
+                    ends = [i for i, offset in enumerate(offsets) if i and offset != offsets[i - 1] + 1]
+                    return [b - a for a, b in pairwise([0, *ends, len(offsets)])]
+                offsets.append(message.offset())
+
+
+def test_a_broker_that_never_answers_ends_in_an_exit_code(own: KafkaConfig, flow: Flow) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        process = flow.start("a", "--broker-gone-s", "3", bootstrap=f"127.0.0.1:{silent.getsockname()[1]}")
+        assert process.wait(60) == ExitCode.UNAVAILABLE
+
+
+def test_opening_a_session_without_a_broker_says_so(kafka: KafkaConfig) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+    config = KafkaConfig(f"127.0.0.1:{port}", stack="nobody")
+    session = Session(config, GENERATION, spec(single=False), "a", Limits(broker_gone_s=1))
+    with pytest.raises(UnavailableError, match="init_transactions"):
+        session.open()
+    session.close()
+
+
+def test_the_process_ends_with_its_work_committed_on_sigterm(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 5_000)
+    process = flow.start("a", "--sleep-s", "0.001")
+    until(lambda: len(read(own, OUT)) > 0)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == ExitCode.OK
+    written = len(read(own, OUT))
+    assert 0 < written < 5_000
+    assert lag(own) == 5_000 - written
