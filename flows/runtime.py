@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
 
 EPOCH: Final = timedelta(milliseconds=300)
+"""Length of an epoch: one Kafka transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Wired:
 
     dataflow: Dataflow
     restore: Restore | None = None
+    before_run: Callable[[], None] = lambda: None
+    """Called once the state has been read back."""
     close: Callable[[], None] = lambda: None
 
 
@@ -89,7 +92,7 @@ def outbox(decoded: Decoded[Any], address: Addresser) -> Outbox:
     return Outbox(decoded.positions, address.dead_letters(decoded.errs))
 
 
-def run(session: Session, wire: Callable[[Session], Wired], on_event: Callable[[str], None] = log.info) -> ExitCode:
+def run(session: Session, wire: Callable[[Session], Wired], epoch: timedelta = EPOCH) -> ExitCode:
     """Runs one flow process until it is stopped (SIGTERM, SIGINT) or fails.
 
     Returns:
@@ -100,12 +103,13 @@ def run(session: Session, wire: Callable[[Session], Wired], on_event: Callable[[
     wired: Wired | None = None
     try:
         wired = wire(session)
-        if session.open(wired.restore, on_event):
-            on_event("running")
-            cli_main(wired.dataflow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
+        if session.open(wired.restore, log.info):
+            wired.before_run()
+            log.info("running")
+            cli_main(wired.dataflow, epoch_interval=epoch)  # type: ignore[no-untyped-call]
             if session.failure is not None:
                 raise session.failure
-        on_event("stopped")
+        log.info("stopped")
         return ExitCode.OK
     except TrendsError as error:
         level = log.info if error.exit_code is ExitCode.RESTART else log.error

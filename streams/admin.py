@@ -101,8 +101,8 @@ class StreamAdmin:
             )
             raise StreamTableError(
                 f"these streams have another number of partitions:\n{lines}\nStreams are never shrunk, and "
-                "growing them moves trends between partitions. Set TRENDS_KAFKA_PARTITIONS to what the broker has; nothing was "
-                "changed."
+                "growing them moves trends between partitions. Set TRENDS_KAFKA_PARTITIONS to what the broker has; "
+                "nothing was changed."
             )
         try:
             self._create([s for s in states if s.verdict == "missing"])

@@ -232,7 +232,7 @@ class Session:
             if (found := len(known[name].partitions)) != stream.count(self.kafka):
                 raise StreamTableError(
                     f"stream {name} has {found} partitions, the settings say {stream.count(self.kafka)}; "
-                    "set TRENDS_PARTITIONS to what the streams have"
+                    "set TRENDS_KAFKA_PARTITIONS to what the streams have"
                 )
 
     def _join(self, on_event: Callable[[str], None]) -> None:

@@ -116,6 +116,8 @@ class Settings(BaseSettings):
         "onnx", description="Embedding model: onnx (all-MiniLM-L6-v2, int8, CPU) or null (no meaning; for benchmarks)."
     )
 
+    embedder_threads: int = Field(1, ge=1, le=256, description="Threads of one embedding process (onnx).")
+
     epoch_ms: int = Field(
         300, ge=10, le=10_000, description="Length of an epoch (one Kafka transaction) of a flow, ms."
     )

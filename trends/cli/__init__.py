@@ -16,6 +16,9 @@ from trends.cli.context import give
 COMMANDS: tuple[str, ...] = (
     "trends.cli.stack",
     "trends.cli.settings",
+    "trends.cli.track",
+    "trends.cli.streams",
+    "trends.cli.flow",
 )
 """Modules with commands, in the order in which `trends --help` shows them. A new group is one line here."""
 

@@ -1,0 +1,55 @@
+"""cluster: where all items meet. One process decides, others stand by; the log is its state."""
+
+from __future__ import annotations
+
+from models.engine import ClusterEngine
+
+from flows.runtime import Decoded, Wired, outbox, pipeline
+from streams import metrics
+from streams.dead_letters import count_letters, letter_of
+from streams.io import Outbox
+from streams.keys import murmur2
+from streams.records import EmbeddedItem, Life, Reason
+from streams.session import FlowSpec, Session
+from streams.table import CLUSTER_ROLE, CLUSTER_STATE, EMBEDDED, ENRICHED, MENTIONS, UPDATES
+
+SPEC = FlowSpec("cluster", (EMBEDDED,), CLUSTER_STATE, CLUSTER_ROLE)
+
+
+class ClusterStep:
+    """Embedded items to decisions about them, and the state that they leave behind."""
+
+    def __init__(self, session: Session, engine: ClusterEngine) -> None:
+        self._address = session.address
+        self._engine = engine
+        self._state_partitions = CLUSTER_STATE.count(session.kafka)
+
+    def __call__(self, decoded: Decoded[EmbeddedItem]) -> Outbox:
+        out = outbox(decoded, self._address)
+        address, records = self._address, out.records
+        decisions = self._engine.apply([r.record for r in decoded.oks])
+        records.extend(address.record(ENRICHED, item, item.trend_id) for item in decisions.enriched)
+        records.extend(address.record(MENTIONS, mention, mention.trend_id) for mention in decisions.mentions)
+        records.extend(address.record(UPDATES, topic, topic.topic_id, topic.trend_id) for topic in decisions.updates)
+        for key, value in decisions.state:
+            partition = murmur2(key) % self._state_partitions
+            records.append(address.state(CLUSTER_STATE, partition, key, value))
+        if decisions.failed:
+            why = {id(item): error for item, error in decisions.failed}
+            letters = [
+                letter_of(r.message, Reason.INVALID_VALUE, why[id(r.record)], SPEC.name)
+                for r in decoded.oks
+                if id(r.record) in why
+            ]
+            count_letters(letters)
+            records.extend(address.dead_letters(letters))
+        metrics.ACTIVE_TOPICS.set(self._engine.active_topics)
+        metrics.INDEXED_ITEMS.set(self._engine.indexed_items)
+        metrics.MERGED_TOPICS.inc(sum(topic.life is Life.MERGED for topic in decisions.updates))
+        return out
+
+
+def wire(session: Session, engine: ClusterEngine) -> Wired:
+    """read items.embedded → decode → cluster → items.enriched, trends.mentions, topics.updates, cluster.state."""
+    step = ClusterStep(session, engine)
+    return Wired(pipeline(session, EmbeddedItem, step), engine.restore, before_run=engine.finish_restore)

@@ -1,0 +1,41 @@
+"""score: mentions of a trend → how it stands against its own past. Scales by processes; state beside its partition."""
+
+from __future__ import annotations
+
+from models.scoring import TrendScorer
+
+from flows.runtime import Decoded, Wired, outbox, pipeline
+from streams import metrics
+from streams.io import Outbox
+from streams.keys import partition_of
+from streams.records import Mention
+from streams.session import FlowSpec, Session
+from streams.table import MENTIONS, SCORE_STATE, SCORES
+
+SPEC = FlowSpec("score", (MENTIONS,), SCORE_STATE)
+
+
+class ScoreStep:
+    """Mentions to scores. State keys are trend ids, so state lies in the partition of its trend."""
+
+    def __init__(self, session: Session, scorer: TrendScorer) -> None:
+        self._address = session.address
+        self._scorer = scorer
+        self._partitions = SCORE_STATE.count(session.kafka)
+
+    def __call__(self, decoded: Decoded[Mention]) -> Outbox:
+        out = outbox(decoded, self._address)
+        scored = self._scorer.apply([r.record for r in decoded.oks])
+        out.records.extend(self._address.record(SCORES, score, score.trend_id) for score in scored.scores)
+        for key, value in scored.state:
+            partition = partition_of(key.decode(), self._partitions)
+            out.records.append(self._address.state(SCORE_STATE, partition, key, value))
+        metrics.ACTIVE_TRENDS.set(self._scorer.active_trends)
+        return out
+
+
+def wire(session: Session, scorer: TrendScorer) -> Wired:
+    """read trends.mentions → decode → score → trends.scores, score.state."""
+    return Wired(
+        pipeline(session, Mention, ScoreStep(session, scorer)), scorer.restore, before_run=scorer.finish_restore
+    )

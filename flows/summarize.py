@@ -1,0 +1,43 @@
+"""summarize: topics that have doubled or changed their leading items → what they say. Scales by processes."""
+
+from __future__ import annotations
+
+from models.summaries import SummarizeEngine
+
+from flows.runtime import Decoded, Wired, outbox, pipeline
+from streams.io import Outbox
+from streams.keys import partition_of
+from streams.records import TopicUpdate
+from streams.session import FlowSpec, Session
+from streams.table import SUMMARIES, SUMMARIZE_STATE, UPDATES
+
+SPEC = FlowSpec("summarize", (UPDATES,), SUMMARIZE_STATE)
+
+
+class SummarizeStep:
+    """Topic updates to summaries. State keys are topic ids, placed as their topics are: by the home trend."""
+
+    def __init__(self, session: Session, engine: SummarizeEngine) -> None:
+        self._address = session.address
+        self._engine = engine
+        self._partitions = SUMMARIZE_STATE.count(session.kafka)
+
+    def __call__(self, decoded: Decoded[TopicUpdate]) -> Outbox:
+        out = outbox(decoded, self._address)
+        updates = [r.record for r in decoded.oks]
+        homes = {topic.topic_id: topic.trend_id for topic in updates}
+        summarised = self._engine.apply(updates)
+        out.records.extend(self._address.record(SUMMARIES, s, s.topic_id, s.trend_id) for s in summarised.summaries)
+        for key, value in summarised.state:
+            partition = partition_of(homes[key.decode()], self._partitions)
+            out.records.append(self._address.state(SUMMARIZE_STATE, partition, key, value))
+        return out
+
+
+def wire(session: Session, engine: SummarizeEngine) -> Wired:
+    """read topics.updates → decode → summarize → topics.summaries, summarize.state."""
+    return Wired(
+        pipeline(session, TopicUpdate, SummarizeStep(session, engine)),
+        engine.restore,
+        before_run=engine.finish_restore,
+    )

@@ -1,0 +1,143 @@
+"""``trends streams list | apply | describe``: the stream table, and what the broker has of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from streams.admin import StreamAdmin, StreamState
+from streams.codec import json_schema
+from streams.errors import ExitCode, SettingsError
+from streams.table import TABLE, Stream, by_name
+from trends.cli.context import current_settings
+from trends.cli.output import JsonOption, out, show
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    group = typer.Typer(no_args_is_help=True, help="The streams: what there is, create them, look at one.")
+    group.command("list")(list_streams)
+    group.command()(apply)
+    group.command()(describe)
+    app.add_typer(group, name="streams")
+
+
+def list_streams(as_json: JsonOption = False) -> None:
+    """Show the stream table: names, keys, retention, what each carries. Asks no broker.
+
+    \b
+    Examples:
+      trends streams list
+      trends streams list --json | jq '.[].name'
+    """
+    settings = current_settings()
+    rows = [
+        {
+            "name": s.name,
+            "scope": s.scope.value,
+            "key": s.key,
+            "partitions": s.partitions or settings.kafka_partitions,
+            "kept": _kept(s),
+            "record": s.record.SCHEMA if s.record else None,
+            "about": s.about,
+        }
+        for s in TABLE
+    ]
+
+    def render() -> Table:
+        table = Table("stream", "key", "partitions", "kept", "record", "about", box=None, header_style="bold")
+        for row in rows:
+            cells = (row["name"], row["key"], row["partitions"], row["kept"], row["record"] or "–", row["about"])
+            table.add_row(*(str(cell) for cell in cells))
+        return table
+
+    show(rows, as_json, render)
+
+
+def apply(as_json: JsonOption = False) -> None:
+    """Create the streams that are missing, and set what differs from the table. A second call changes nothing.
+
+    Streams are never deleted and never shrunk; another number of partitions is an error (exit 78).
+
+    \b
+    Examples:
+      trends streams apply
+      TRENDS_GENERATION=g2 trends streams apply
+    """
+    settings = current_settings()
+    before = StreamAdmin(settings.kafka(), settings.generation).apply()
+    done = {"ok": "unchanged", "missing": "created", "settings": "changed"}
+    rows = [{"name": s.name, "partitions": s.wanted_partitions, "done": done[s.verdict]} for s in before]
+
+    def render() -> Table:
+        table = Table("stream", "partitions", "", box=None, header_style="bold")
+        for row in rows:
+            table.add_row(str(row["name"]), str(row["partitions"]), str(row["done"]))
+        return table
+
+    show(rows, as_json, render)
+
+
+def describe(
+    name: Annotated[
+        str | None, typer.Argument(help="A stream's name without generation, such as items.enriched; all if not given.")
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of its records instead.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the table with the broker: partitions and settings, one stream or all. Ends with 78 where they differ.
+
+    \b
+    Examples:
+      trends streams describe
+      trends streams describe items.enriched --schema > enriched.schema.json
+    """
+    settings = current_settings()
+    wanted = _named(name) if name else None
+    if schema:
+        if wanted is None or wanted.record is None:
+            raise SettingsError("--schema needs the name of a stream with records: see `trends streams list`")
+        show(json_schema(wanted.record), True, str)
+        return
+    states = StreamAdmin(settings.kafka(), settings.generation).describe()
+    chosen = [s for s in states if wanted is None or s.stream.name == wanted.name]
+    show([_as_json(s) for s in chosen], as_json, lambda: _table(chosen))
+    if any(s.verdict != "ok" for s in chosen):
+        if not as_json:
+            out().print("[yellow]the broker differs from the table: `trends streams apply` says or mends it[/yellow]")
+        raise typer.Exit(int(ExitCode.NEEDS_OPERATOR))
+
+
+def _named(name: str) -> Stream:
+    try:
+        return by_name(name)
+    except KeyError as error:
+        raise SettingsError(str(error.args[0])) from None
+
+
+def _kept(stream: Stream) -> str:
+    return "compacted" if stream.retention_ms is None else f"{stream.retention_ms // 86_400_000} days"
+
+
+def _as_json(state: StreamState) -> dict[str, Any]:
+    return {
+        "name": state.name,
+        "partitions": state.partitions,
+        "wanted_partitions": state.wanted_partitions,
+        "verdict": state.verdict,
+        "differing": {k: {"broker": a, "table": b} for k, (a, b) in state.differing.items()},
+    }
+
+
+def _table(states: list[StreamState]) -> Table:
+    table = Table("stream", "partitions", "kept", "verdict", "differs in", box=None, header_style="bold")
+    for s in states:
+        colour = "green" if s.verdict == "ok" else "yellow"
+        differs = ", ".join(f"{k}: {a} instead of {b}" for k, (a, b) in s.differing.items())
+        partitions = (
+            f"{s.partitions}" if s.partitions == s.wanted_partitions else f"{s.partitions}/{s.wanted_partitions}"
+        )
+        table.add_row(s.name, partitions, _kept(s.stream), f"[{colour}]{s.verdict}[/{colour}]", differs)
+    return table

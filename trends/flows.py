@@ -1,0 +1,64 @@
+"""Which flows there are, and how each gets its models and stores from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flows.runtime import Wired
+from streams.errors import SettingsError
+from streams.session import FlowSpec, Limits, Session
+from trends.settings import Settings
+
+FLOWS: tuple[str, ...] = ("embed", "cluster", "score", "summarize", "store")
+"""In the order in which records pass them."""
+
+Wire = Callable[[Session], Wired]
+
+
+def prepare(flow: str, settings: Settings) -> tuple[FlowSpec, Wire]:
+    """A flow's specification, and what wires it; imports only what that flow needs.
+
+    Raises:
+        SettingsError: there is no such flow, or a setting that it needs cannot be used.
+    """
+    if flow == "embed":
+        from models.embed import EmbedEngine
+
+        from flows import embed
+        from models.embedding import create
+
+        def wire_embed(session: Session) -> Wired:
+            embedder = create(settings.embedder, threads=settings.embedder_threads)
+            return embed.wire(session, EmbedEngine(embedder))
+
+        return embed.SPEC, wire_embed
+    if flow == "cluster":
+        from models.engine import ClusterConfig, ClusterEngine
+
+        from flows import cluster
+
+        return cluster.SPEC, lambda s: cluster.wire(s, ClusterEngine(ClusterConfig(), settings.generation))
+    if flow == "score":
+        from models.scoring import ScoreConfig, TrendScorer
+
+        from flows import score
+
+        return score.SPEC, lambda s: score.wire(s, TrendScorer(ScoreConfig(), settings.generation))
+    if flow == "summarize":
+        from models.summaries import SummarizeEngine
+
+        from flows import summarize
+
+        return summarize.SPEC, lambda s: summarize.wire(s, SummarizeEngine(settings.generation))
+    if flow == "store":
+        from flows import store
+
+        return store.SPEC, lambda s: store.wire(s, settings.postgres())
+    raise SettingsError(f"no flow {flow!r}; there are: {', '.join(FLOWS)}")
+
+
+def limits(settings: Settings) -> Limits:
+    """The bounds of one flow process."""
+    return Limits(
+        chunk_records=settings.batch_records, epoch_records=settings.epoch_records, epoch_bytes=settings.epoch_bytes
+    )
