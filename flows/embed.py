@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.embed import EmbedEngine
-
 from flows.runtime import Decoded, Wired, outbox, pipeline
+from models.embed_step import EmbedEngine, check
+from streams.codec import RecordError
 from streams.dead_letters import FailureLimit, Received, count_letters, letter_of
 from streams.errors import TrendsError
-from streams.ids import item_id_of
 from streams.io import Outbox
 from streams.records import DeadLetter, EmbeddedItem, Observation, Reason
 from streams.session import FlowSpec, Session
@@ -60,15 +59,15 @@ class EmbedStep:
 def _check_identity(
     oks: Sequence[Received[Observation]],
 ) -> tuple[list[Received[Observation]], list[DeadLetter]]:
-    """An item_id that is not that of its source and external id would split or join items behind cluster's back."""
+    """Good and bad apart: an observation must be what its id claims."""
     good, letters = [], []
     for received in oks:
-        item = received.record
-        if item.item_id == item_id_of(item.source, item.external_id):
-            good.append(received)
+        try:
+            check(received.record)
+        except RecordError as error:
+            letters.append(letter_of(received.message, error.reason, str(error), SPEC.name))
         else:
-            error = f"item_id {item.item_id!r} is not that of source {item.source!r}, external id {item.external_id!r}"
-            letters.append(letter_of(received.message, Reason.INVALID_VALUE, error, SPEC.name))
+            good.append(received)
     return good, letters
 
 

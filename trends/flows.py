@@ -22,9 +22,8 @@ def prepare(flow: str, settings: Settings) -> tuple[FlowSpec, Wire]:
         SettingsError: there is no such flow, or a setting that it needs cannot be used.
     """
     if flow == "embed":
-        from models.embed import EmbedEngine
-
         from flows import embed
+        from models.embed_step import EmbedEngine
         from models.embedding import create
 
         def wire_embed(session: Session) -> Wired:
