@@ -26,7 +26,7 @@ from pydantic_settings import (
 from streams.config import KafkaConfig
 from streams.errors import SettingsError
 from streams.keys import BUCKETS
-from trends.stack import Stack
+from trends.stack import MAX_SHARDS, Stack
 
 PREFIX = "TRENDS_"
 CONFIG_VARIABLE = "TRENDS_CONFIG"
@@ -107,7 +107,9 @@ class Settings(BaseSettings):
         repr=False,
         description="Outside PostgreSQL shards, postgresql://… with commas, in order; unset: the local stack's.",
     )
-    postgres_shards: int = Field(2, ge=1, le=64, description="Shards of the local PostgreSQL; can grow, not shrink.")
+    postgres_shards: int = Field(
+        2, ge=1, le=MAX_SHARDS, description="Shards of the local PostgreSQL; can grow, not shrink."
+    )
     postgres_pool_size: int = Field(4, ge=1, le=100, description="Connections of one process to each shard.")
     postgres_connect_timeout_s: float = Field(10.0, gt=0, le=300, description="Longest wait for a connection, s.")
     postgres_statement_timeout_s: float = Field(60.0, gt=0, le=3600, description="Longest run of one statement, s.")

@@ -17,7 +17,7 @@ from trends.stack import StackStatus
 from trends.stack.outside import kafka_answers, postgres_answers
 from trends.stack.stack import PartStatus
 
-CHECK_TIMEOUT_S = 5.0
+CHECK_TIMEOUT_S = 3.0
 
 
 def register(app: typer.Typer) -> None:

@@ -4,6 +4,6 @@
 Production runs none of this: there the settings name an outside broker and database.
 """
 
-from trends.stack.stack import Stack, StackState, StackStatus
+from trends.stack.stack import MAX_SHARDS, Stack, StackState, StackStatus
 
-__all__ = ["Stack", "StackState", "StackStatus"]
+__all__ = ["MAX_SHARDS", "Stack", "StackState", "StackStatus"]

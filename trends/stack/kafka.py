@@ -309,10 +309,16 @@ def start(
 def _format(
     files: KafkaFiles, logs: Path, jars: Path, java: Java, port: int, controller_port: int, disk_mib: int
 ) -> None:
-    """Format into a folder beside, then rename: a killed format leaves nothing that looks formatted."""
-    new = files.root / "data.new"
-    shutil.rmtree(new, ignore_errors=True)
-    properties = files.root / "format.properties"
+    """Format into a folder beside, then rename: a killed format leaves nothing that looks formatted.
+
+    The name is new each time, because the format of an `up` that was killed can still be going on.
+    """
+    for leftover in files.root.glob("data.new-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for settings in files.root.glob("format-*.properties"):
+        settings.unlink(missing_ok=True)
+    attempt = secrets.token_hex(4)
+    new, properties = files.root / f"data.new-{attempt}", files.root / f"format-{attempt}.properties"
     properties.write_text(render_properties(files, new, port, controller_port, disk_mib))
     cluster_id = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=").replace("-", "a", 1)
     command = [

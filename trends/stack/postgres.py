@@ -237,9 +237,13 @@ def _shared_memory() -> str:
 
 
 def _initialise(data: Path, binaries: Binaries, account: Account | None, password: str) -> None:
-    """Initialise beside, then rename: a killed initdb leaves nothing that looks initialised."""
-    new = data.with_name(data.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
+    """Initialise beside, then rename: a killed initdb leaves nothing that looks initialised.
+
+    The name is new each time, because the initdb of an `up` that was killed can still be going on.
+    """
+    for leftover in data.parent.glob(f"{data.name}.new-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    new = data.with_name(f"{data.name}.new-{secrets.token_hex(4)}")
     new.mkdir(parents=True, mode=0o700)
     if account is not None:
         os.chown(new, account.uid, account.gid)

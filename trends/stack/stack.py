@@ -30,6 +30,7 @@ STATE_VERSION = 1
 LOCK_TIMEOUT_S = 180.0
 READY_TIMEOUT_S = 60.0
 STOP_GRACE_S = 30.0
+MAX_SHARDS = 64
 START_ATTEMPTS = 3
 """A port that was free can be taken before the server listens: then another one is tried."""
 
@@ -242,7 +243,8 @@ class Stack:
     def _plan_shards(self) -> None:
         """Give every shard a port and a password that is known before its data folder is made."""
         known = self.state().shards
-        lost = [self._shard_folder(i) for i in range(len(known), 64) if self._shard_folder(i).is_dir()]
+        folders = [self._shard_folder(number) for number in range(len(known), MAX_SHARDS)]
+        lost = [folder for folder in folders if (folder / "PG_VERSION").is_file()]
         if lost:
             raise SettingsError(
                 f"{self.state_file} does not know the PostgreSQL data in {lost[0]} (its password is gone with it): "
@@ -336,7 +338,7 @@ class Stack:
             running: list[tuple[str, ProcessId, signal.Signals]] = []
             broker = {state.kafka.process if state.kafka else None, kafka.find_running(self._files)} - {None}
             running += [("Kafka", process, signal.SIGTERM) for process in broker if process and process.alive]
-            for number in range(max(len(state.shards), 64)):
+            for number in range(MAX_SHARDS):
                 known = state.shards[number].process if number < len(state.shards) else None
                 if known is None and not self._shard_folder(number).is_dir():
                     break
