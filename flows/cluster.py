@@ -52,4 +52,4 @@ class ClusterStep:
 def wire(session: Session, engine: ClusterEngine) -> Wired:
     """read items.embedded → decode → cluster → items.enriched, trends.mentions, topics.updates, cluster.state."""
     step = ClusterStep(session, engine)
-    return Wired(pipeline(session, EmbeddedItem, step), engine.restore, before_run=engine.finish_restore)
+    return Wired(pipeline(session, step), engine.restore, before_run=engine.finish_restore)

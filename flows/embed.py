@@ -73,4 +73,4 @@ def _check_identity(
 
 def wire(session: Session, engine: EmbedEngine) -> Wired:
     """read raw streams → decode → embed → items.embedded."""
-    return Wired(pipeline(session, Observation, EmbedStep(session, engine)), close=engine.close)
+    return Wired(pipeline(session, EmbedStep(session, engine)), close=engine.close)

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -40,10 +40,8 @@ class Decoded(Generic[R]):
     positions: Positions
 
 
-class Step(Protocol[R]):
-    """What is particular to a flow: valid records in, an outbox out."""
-
-    def __call__(self, decoded: Decoded[R]) -> Outbox: ...
+Step: TypeAlias = Callable[[Decoded[Any]], Outbox]
+"""What is particular to a flow: valid records in, an outbox out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +55,17 @@ class Wired:
     close: Callable[[], None] = lambda: None
 
 
-def pipeline(session: Session, kind: type[R], step: Step[R]) -> Dataflow:
+def pipeline(session: Session, step: Step) -> Dataflow:
     """The shape that all flows have: read → decode → step → commit. One transaction an epoch."""
     name = session.spec.name
-    decoder = Decoder(kind, name)
+    kinds = {session.address.name(s): s.record for s in session.spec.inputs if s.record}
+    decoder: Decoder[Any] = Decoder(kinds, name)
 
-    def decode(chunk: Chunk) -> Decoded[R]:
+    def decode(chunk: Chunk) -> Decoded[Any]:
         oks, errs = decoder(chunk)
         return Decoded(oks, errs, chunk.positions)
 
-    def work(decoded: Decoded[R]) -> tuple[str, Outbox]:
+    def work(decoded: Decoded[Any]) -> tuple[str, Outbox]:
         if session.failure is not None:
             return "only", Outbox({})
         try:

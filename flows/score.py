@@ -36,6 +36,4 @@ class ScoreStep:
 
 def wire(session: Session, scorer: TrendScorer) -> Wired:
     """read trends.mentions → decode → score → trends.scores, score.state."""
-    return Wired(
-        pipeline(session, Mention, ScoreStep(session, scorer)), scorer.restore, before_run=scorer.finish_restore
-    )
+    return Wired(pipeline(session, ScoreStep(session, scorer)), scorer.restore, before_run=scorer.finish_restore)

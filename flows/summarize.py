@@ -37,7 +37,7 @@ class SummarizeStep:
 def wire(session: Session, engine: SummarizeEngine) -> Wired:
     """read topics.updates → decode → summarize → topics.summaries, summarize.state."""
     return Wired(
-        pipeline(session, TopicUpdate, SummarizeStep(session, engine)),
+        pipeline(session, SummarizeStep(session, engine)),
         engine.restore,
         before_run=engine.finish_restore,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
@@ -135,10 +135,10 @@ class FailureLimit:
 
 
 class Decoder(Generic[R]):
-    """Messages to records of one type: good and bad apart."""
+    """Messages to records, by the type that their stream carries: good and bad apart."""
 
-    def __init__(self, kind: type[R], flow: str, clock: Clock = now_utc) -> None:
-        self._kind = kind
+    def __init__(self, kinds: Mapping[str, type[R]], flow: str, clock: Clock = now_utc) -> None:
+        self._kinds = kinds
         self._flow = flow
         self._clock = clock
 
@@ -148,9 +148,11 @@ class Decoder(Generic[R]):
         errs: list[DeadLetter] = []
         for message in chunk.messages:
             try:
-                oks.append(Received(decode(self._kind, message.value(), message.headers()), message))
+                record = decode(self._kinds[message.topic()], message.value(), message.headers())
             except RecordError as error:
                 errs.append(letter_of(message, error.reason, str(error), self._flow, self._clock))
+            else:
+                oks.append(Received(record, message))
         count_letters(errs)
         return oks, errs
 

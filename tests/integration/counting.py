@@ -81,7 +81,7 @@ def main() -> int:
 
     def wire(session: Session) -> Wired:
         counter = Counter(session, args.sleep_s)
-        return Wired(pipeline(session, TrendDefinition, counter), counter.restore)
+        return Wired(pipeline(session, counter), counter.restore)
 
     return run(session, wire)
 
