@@ -1,0 +1,260 @@
+"""Where an item belongs: its home trend and up to two more, from the catalogue or from its own most telling terms.
+
+The router remembers how often terms were seen and chosen lately, never items. What a trend's score is stands in
+``models.scoring``, which subject a text matches in ``models.catalogue``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from heapq import nlargest
+from typing import Any, Final
+
+from models.catalogue import Catalogue, words
+from models.text import clean_title, salience, strip_markup, tokens
+from streams.records import TrendDefinition
+
+MAX_MENTIONS: Final = 2
+TERM_PREFIX: Final = "term:"
+MISC_PREFIX: Final = "misc:"
+MISC_TRENDS: Final = 64
+"""Items that no term tells anything about are spread over so many trends; those never trend."""
+MIN_SALIENCE: Final = 2.5
+"""Terms as common as this or more are never chosen."""
+ACTIVITY_SHARE: Final = 0.2
+"""What an item that only contains a term counts, against one whose home the term became."""
+ESTABLISHED: Final = 2.0
+"""A term is mentioned once it was chosen so often, decayed: a mention founds no trend."""
+MAX_TERMS: Final = 20_000
+KEPT_TERMS: Final = 15_000
+"""When ``MAX_TERMS`` is reached, the least active go until so many are left."""
+SAVED_TERMS: Final = 2_000
+"""Terms in a saved state: about 60 kB."""
+MAX_TERM_CHARS: Final = 48
+"""A longer word is a hash, a path or a mistake."""
+MAX_BODY_CHARS: Final = 1_000
+"""How far into a body the router looks."""
+MAX_CACHED_WORDS: Final = 65_536
+_RESCALE_HALF_LIVES: Final = 64.0
+
+_WORDS: Final = """
+    ask show tell hn yc vs via etc aka faq tl dr tldr eli5 til psa ama pdf video podcast slides thread
+    introducing introduces introduced announcing announces announced launches launched launching launch unveils
+    unveiled reveals revealed releases released releasing release raises raised acquires acquired buys sells files
+    filed finds discovers explains explained says warns warned claims claimed wants gets makes made builds built
+    building build using uses used goes comes takes turns becomes helps lets adds added gives needs meets beats
+    inside behind towards toward beyond within without instead versus beginners beginner tutorial tutorials guide
+    guides tips tricks intro introduction overview review reviews roundup recap update updates updated upcoming
+    latest newest simple simply easy easily quick quickly awesome amazing cool ultimate complete beautiful modern
+    better best worst biggest ways things thing reasons lessons thoughts questions answers
+    dont doesnt didnt cant couldnt wont wouldnt shouldnt isnt arent wasnt werent havent hasnt hadnt aint
+    ive youve weve theyve youre theyre thats whats heres theres hes shes ill youll well theyll
+    isn't don't doesn't didn't can't won't you're they're it's that's what's here's there's i've you've we've let's
+"""
+_HEADLINE_WORDS: Final = frozenset(_WORDS.split())
+"""Words of headlines, not of subjects: what announces, frames or fills. None of them is ever a trend of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The home trend of an item, and at most two more that it mentions."""
+
+    trend_id: str
+    mentions: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Term:
+    """How often a term was seen in items, and chosen as their home: forward-decayed sums."""
+
+    gain: float
+    seen: float = 0.0
+    chosen: float = 0.0
+
+    def pull(self) -> float:
+        return (ACTIVITY_SHARE * self.seen + self.chosen) * self.gain
+
+
+def is_misc(trend_id: str) -> bool:
+    """Whether a trend only gathers items without any telling term; such a one says nothing by growing."""
+    return trend_id.startswith(MISC_PREFIX)
+
+
+class Router:
+    """First the catalogue, then that term of the item which is most active lately and tells most.
+
+    Among the item's terms the largest of (0.2 · seen + chosen) × (salience − 2.5) wins; a plural counts as its
+    singular once that is the more frequent form. Seen and chosen fade with a half-life in event time. They are sums of
+    2^(time / half-life), compared without being rewritten (forward decay: Cormode et al., ICDE 2009), so a late item
+    simply weighs less.
+    """
+
+    def __init__(self, half_life: timedelta = timedelta(days=3)) -> None:
+        if half_life <= timedelta(0):
+            raise ValueError(f"the half-life must be positive, not {half_life}")
+        self._half_life_s = half_life.total_seconds()
+        self._origin_s: float | None = None
+        self._newest = 0.0
+        """Of the items so far, in half-lives since the origin."""
+        self._terms: dict[str, _Term] = {}
+        self._gains: dict[str, float] = {}
+        self._catalogue = Catalogue()
+
+    def __len__(self) -> int:
+        return len(self._terms)
+
+    def update(self, definition: TrendDefinition) -> None:
+        """Adds, changes or retires a tracked subject; the next item already follows it."""
+        self._catalogue.update(definition)
+
+    def route(
+        self, title: str, body: str = "", tags: Sequence[str] = (), *, at: datetime, lang: str | None = None
+    ) -> Route:
+        """The trends of an item. Counts it: routing an item twice is seeing it twice.
+
+        Args:
+            title: raw; boilerplate such as "Show HN:" is stripped here.
+            body: raw; subjects of the catalogue that stand only here are mentioned, terms count where the title has
+                none.
+            tags: count like words of the title.
+            at: the event time of the item.
+            lang: its language (BCP 47), for subjects that ask for one.
+        """
+        weight = self._weight(at)
+        head = clean_title(title)
+        body = body[:MAX_BODY_CHARS]
+        found = self._candidates(head, tags) or (self._candidates(strip_markup(body), ()) if body else [])
+        for _, term in found:
+            term.seen += weight
+        found.sort(key=lambda pair: (-pair[1].pull(), pair[0]))
+        trends, mentioned, covered = self._tracked(head, body, tags, lang) if len(self._catalogue) else ([], [], ())
+        if not trends and found:
+            name, term = found.pop(0)
+            term.chosen += weight
+            trends = [TERM_PREFIX + name]
+        elif not trends:
+            trends = [_misc(head or body)]
+        trends += [trend for trend in mentioned if trend not in trends]
+        enough = ESTABLISHED * 2.0**self._newest
+        for name, term in found:
+            if len(trends) > MAX_MENTIONS:
+                break
+            if term.chosen >= enough and name not in covered and TERM_PREFIX + name not in trends:
+                trends.append(TERM_PREFIX + name)
+        if len(self._terms) >= MAX_TERMS:
+            self._forget()
+        return Route(trends[0], tuple(trends[1 : 1 + MAX_MENTIONS]))
+
+    def _tracked(
+        self, head: str, body: str, tags: Sequence[str], lang: str | None
+    ) -> tuple[list[str], list[str], Collection[str]]:
+        """Tracked subjects that title or tags name, those that only the body names, and the words that named them."""
+        front = words(head)
+        for tag in tags:  # a word that no phrase contains keeps tags apart from the title and from each other
+            front += ("", *words(tag))
+        found = self._catalogue.matches(front, words(strip_markup(body)) if body else (), lang)
+        named = [match.trend_id for match in found if match.position < len(front)]
+        beside = [match.trend_id for match in found if match.position >= len(front)]
+        return named, beside, {word for match in found for word in match.phrase}
+
+    def _candidates(self, text: str, tags: Sequence[str]) -> list[tuple[str, _Term]]:
+        """The distinct terms of a text that may become trends, with what is known about them."""
+        spoken = tokens(text)
+        for tag in tags:
+            spoken += tokens(tag)
+        found: dict[str, _Term] = {}
+        gains, terms = self._gains, self._terms
+        for name in spoken:
+            gain = gains.get(name)
+            if gain is None:
+                gain = self._gain(name)
+            if gain <= 0.0 or name in found:
+                continue
+            term = terms.get(name)
+            if name[-1] == "s" and len(name) > 3:
+                stem = terms.get(name[:-1])
+                if stem is not None and (term is None or stem.seen > term.seen):
+                    name, term = name[:-1], stem
+            if term is None:
+                term = terms[name] = _Term(gain)
+            found[name] = term
+        return list(found.items())
+
+    def _gain(self, name: str) -> float:
+        """Salience above the floor; 0 for what is never chosen."""
+        usable = 1 < len(name) <= MAX_TERM_CHARS and name not in _HEADLINE_WORDS
+        gain = max(0.0, salience(name) - MIN_SALIENCE) if usable else 0.0
+        if len(self._gains) >= MAX_CACHED_WORDS:
+            self._gains.clear()
+        self._gains[name] = gain
+        return gain
+
+    def _weight(self, at: datetime) -> float:
+        """2^(half-lives since the origin). A time far ahead of all others counts as one half-life ahead: a broken
+        clock cannot make everything else count for nothing."""
+        at_s = at.timestamp()
+        if self._origin_s is None:
+            self._origin_s = at_s
+        age = (at_s - self._origin_s) / self._half_life_s
+        if age > self._newest:
+            self._newest = age = min(age, self._newest + 1.0)
+            if age > _RESCALE_HALF_LIVES:
+                self._rescale()
+                age = 0.0
+        return float(2.0 ** max(age, -1000.0))
+
+    def _rescale(self) -> None:
+        """Moves the origin to the newest time, before the weights grow out of a float."""
+        assert self._origin_s is not None
+        factor = 2.0**-self._newest
+        for term in self._terms.values():
+            term.seen *= factor
+            term.chosen *= factor
+        self._origin_s += self._newest * self._half_life_s
+        self._newest = 0.0
+
+    def _forget(self) -> None:
+        kept = nlargest(KEPT_TERMS, self._terms.items(), key=lambda pair: (pair[1].pull(), pair[0]))
+        self._terms = dict(kept)
+
+    def dump(self, terms: int = SAVED_TERMS) -> str:
+        """The most active terms as JSON, for a connector to save with its cursor; the catalogue is not part of it."""
+        if self._origin_s is None:
+            return "{}"
+        scale = 2.0**-self._newest
+        kept = nlargest(terms, self._terms.items(), key=lambda pair: (pair[1].pull(), pair[0]))
+        state = {
+            "at": round(self._origin_s + self._newest * self._half_life_s, 3),
+            "terms": [[name, _short(term.seen * scale), _short(term.chosen * scale)] for name, term in kept],
+        }
+        return json.dumps(state, ensure_ascii=False, separators=(",", ":"))
+
+    def load(self, text: str | bytes) -> None:
+        """Takes over a state that ``dump`` has written, instead of what was known.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            state: Any = json.loads(text)
+            terms = {}
+            for name, seen, chosen in state.get("terms", [])[:MAX_TERMS]:
+                if (gain := self._gain(str(name))) > 0.0:
+                    terms[str(name)] = _Term(gain, float(seen), float(chosen))
+            origin = float(state["at"]) if terms else None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a state of the router: {error!r}") from None
+        self._terms, self._origin_s, self._newest = terms, origin, 0.0
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _misc(text: str) -> str:
+    digest = blake2b(text.casefold().encode("utf-8", "replace"), digest_size=4).digest()
+    return f"{MISC_PREFIX}{int.from_bytes(digest, 'big') % MISC_TRENDS:02d}"
