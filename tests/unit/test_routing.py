@@ -26,7 +26,7 @@ def fed(*titles: str, at: datetime = AT, times: int = 1) -> Router:
 
 
 def test_the_home_is_a_term_of_the_item_that_was_chosen_before() -> None:
-    router = fed("The iPhone", "The new iPhone", "Headphone")
+    router = fed(*["The iPhone"] * 8, "Headphone")
     assert router.route("No headphone jack in the iPhone", at=AT).trend_id == "term:iphone"
 
 
