@@ -1,0 +1,251 @@
+"""Stores records: COPY into a temporary table, then one upsert a table, in one transaction a shard and batch.
+
+A batch that was stored before changes nothing. What passes by itself is tried again; a bad row is found by halving the
+batch and handed back, its neighbours are stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from sinks.loop import LoopThread
+from sinks.postgres.config import SHARED_SCHEMA, PostgresConfig
+from sinks.postgres.migrate import migrate, migrations
+from sinks.postgres.rows import TABLES, Built, RowBuilder, RowError, Table, merge_rows, month_of
+from sinks.postgres.shards import MAP_LOCK_KEY, Shards, is_bad_data, is_transient, place_of
+from streams.errors import UnavailableError
+from streams.metrics import STORE_ROWS, STORE_SECONDS
+from streams.records import Record
+
+log = logging.getLogger(__name__)
+
+MAP_CHANGES: Final = 5
+"""How often the bucket map may change under one batch."""
+PARTITION_LOCK_TIMEOUT_S: Final = 2.0
+"""How long a new partition may wait for readers of the default partition."""
+PARTITION_PAUSE_S: Final = 60.0
+"""After a partition could not be made: its rows stand in the default partition until it is."""
+PARTITION_LOCK_KEY: Final = 0x7472656E64730003
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What became of a batch."""
+
+    rows_by_table: dict[str, int]
+    """Rows that were inserted or changed."""
+    refused: list[tuple[Record, Exception]] = field(default_factory=list)
+    """Records that cannot be stored, each with why; all others are."""
+
+
+class MapChanged(Exception):
+    """The bucket map of a shard is newer than the one that the batch was placed by."""
+
+
+class PostgresWriter:
+    """Writes batches to all shards, side by side. One event loop; ``write`` may be called many times at once."""
+
+    def __init__(
+        self,
+        config: PostgresConfig,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        seed: int | None = None,
+    ) -> None:
+        self.config = config
+        self._clock = clock
+        self._random = random.Random(seed)
+        self._shards = Shards(config)
+        self._builder = RowBuilder(config)
+        self._stages = {t: f"stage_{config.generation}_{t.name}_{migrations()[-1].number}" for t in TABLES}
+        self._upserts = {t: t.upsert(config.generation, f'pg_temp."{self._stages[t]}"') for t in TABLES}
+        # Months that are known to have a partition: at most those from partitions_from to today, by table and shard.
+        self._made: set[tuple[int, str, date]] = set()
+        self._not_before: dict[int, float] = {}
+
+    async def open(self) -> None:
+        """Migrate all shards and read the bucket map: what is wrong with a shard shows here.
+
+        Raises:
+            UnavailableError, SettingsError, StateMismatchError: see migrate() and Shards.
+        """
+        await migrate(self.config)
+        await self._shards.map(fresh=True)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._shards.close()
+
+    async def write(self, batch: Sequence[Record]) -> WriteReport:
+        """Store a batch of EnrichedItem, Mention, TopicUpdate, TopicSummary, TrendScore and TrendDefinition.
+
+        When it returns, everything but ``refused`` is durable. Atomic for each shard and undivided batch, not over all.
+
+        Raises:
+            UnavailableError: a shard failed for longer than ``outage_timeout_s``. Other shards may have stored their
+                part; writing the batch again completes it.
+        """
+        refused: list[tuple[Record, Exception]] = []
+        left: list[Built] = []
+        for record in batch:
+            try:
+                left.append(self._builder.build(record))
+            except RowError as error:
+                refused.append((record, error))
+        rows: Counter[str] = Counter()
+        for _ in range(MAP_CHANGES):
+            bucket_map = await self._shards.map()
+            by_shard: dict[int, list[Built]] = {}
+            for built in left:
+                by_shard.setdefault(bucket_map.shard_of(built.trend_id), []).append(built)
+            results = await asyncio.gather(
+                *(self._store(shard, part, bucket_map.version, rows, refused) for shard, part in by_shard.items()),
+                return_exceptions=True,
+            )
+            again: list[Built] = []
+            for part, result in zip(by_shard.values(), results, strict=True):
+                if isinstance(result, MapChanged):
+                    again += part
+                elif isinstance(result, BaseException):
+                    raise result
+            if not again:
+                return WriteReport(dict(rows), refused)
+            left = again
+            await self._shards.map(fresh=True)
+        raise UnavailableError(f"the bucket map changed {MAP_CHANGES} times under one batch")
+
+    async def _store(
+        self, shard: int, part: list[Built], version: int, rows: Counter[str], refused: list[tuple[Record, Exception]]
+    ) -> None:
+        """Store what belongs to one shard, whatever it takes within the bounds."""
+        started = time.monotonic()
+        pause_s = self.config.backoff_s
+        while True:
+            try:
+                rows.update(await self._attempt(shard, part, version))
+                return
+            except Exception as error:
+                if is_bad_data(error):
+                    if len(part) == 1:
+                        refused.append((part[0].record, error))
+                        return
+                    break
+                if not isinstance(error, UnavailableError) and not is_transient(error):
+                    raise
+                left_s = started + self.config.outage_timeout_s - time.monotonic()
+                if left_s <= 0:
+                    raise UnavailableError(
+                        f"{place_of(self.config, shard)} has failed for {self.config.outage_timeout_s:g} s: "
+                        f"{type(error).__name__}: {error}"
+                    ) from error
+                log.warning("%s: %s: %s; trying again", place_of(self.config, shard), type(error).__name__, error)
+                await asyncio.sleep(min(pause_s * self._random.uniform(0.5, 1), left_s))
+                pause_s = min(2 * pause_s, self.config.backoff_max_s)
+        middle = len(part) // 2
+        await self._store(shard, part[:middle], version, rows, refused)
+        await self._store(shard, part[middle:], version, rows, refused)
+
+    async def _attempt(self, shard: int, part: list[Built], version: int) -> dict[str, int]:
+        """One transaction. Returns the rows that it inserted or changed, by table."""
+        tables = merge_rows(part)
+        started = time.monotonic()
+        changed: dict[str, int] = {}
+        async with self._shards.acquire(shard) as connection:
+            await self._make_partitions(connection, shard, tables)
+            async with connection.transaction():
+                stages = "; ".join(
+                    f'CREATE TEMP TABLE IF NOT EXISTS "{self._stages[t]}" (LIKE {t.name_in(self.config.generation)}) '
+                    "ON COMMIT DELETE ROWS"
+                    for t in tables
+                )
+                await connection.execute(f"{self._timeouts()}; {stages}")
+                found = await connection.fetchval(
+                    f"SELECT version FROM {SHARED_SCHEMA}.bucket_map ORDER BY version DESC LIMIT 1"
+                )
+                if found != version:
+                    raise MapChanged
+                for table, rows in tables.items():
+                    stage = self._stages[table]
+                    await connection.copy_records_to_table(
+                        stage, schema_name="pg_temp", columns=table.columns, records=rows,
+                        timeout=self.config.statement_timeout_s,
+                    )  # fmt: skip
+                    status = await connection.execute(self._upserts[table])
+                    changed[table.name] = int(status.rsplit(" ", 1)[1])
+        STORE_SECONDS.labels(str(shard)).observe(time.monotonic() - started)
+        for name, count in changed.items():
+            STORE_ROWS.labels(name, str(shard)).inc(count)
+        return changed
+
+    def _timeouts(self) -> str:
+        return (
+            f"SET LOCAL statement_timeout = {int(self.config.statement_timeout_s * 1000)}; "
+            f"SET LOCAL lock_timeout = {int(self.config.lock_timeout_s * 1000)}; "
+            "SET LOCAL client_min_messages = warning; "
+            f"SELECT pg_advisory_xact_lock_shared({MAP_LOCK_KEY})"
+        )
+
+    async def _make_partitions(
+        self, connection: asyncpg.Connection, shard: int, tables: dict[Table, list[tuple[object, ...]]]
+    ) -> None:
+        """Make the partitions that a batch needs. One that cannot be made now is not missed: its rows go to the default
+        partition, and move when it is made."""
+        if self._not_before.get(shard, 0.0) > time.monotonic():
+            return
+        latest = month_of(self._clock() + timedelta(days=self.config.partitions_ahead_days))
+        for table, rows in tables.items():
+            if not table.partitioned:
+                continue
+            months = {month_of(row[0]) for row in rows}  # type: ignore[arg-type]
+            for month in sorted(months):
+                if not self.config.partitions_from <= month <= latest or (shard, table.name, month) in self._made:
+                    continue
+                try:
+                    async with connection.transaction():
+                        await connection.execute(
+                            f"{self._timeouts()}; "
+                            f"SET LOCAL lock_timeout = {int(PARTITION_LOCK_TIMEOUT_S * 1000)}; "
+                            f"SELECT pg_advisory_xact_lock({PARTITION_LOCK_KEY})"
+                        )
+                        await connection.execute(
+                            f"SELECT {SHARED_SCHEMA}.make_partition($1::text::regclass, $2)",
+                            table.name_in(self.config.generation), month,
+                        )  # fmt: skip
+                except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+                    log.warning("shard %d: partition %s of %s waits: %s", shard, month, table.name, error)
+                    self._not_before[shard] = time.monotonic() + PARTITION_PAUSE_S
+                    return
+                self._made.add((shard, table.name, month))
+
+
+class BlockingWriter:
+    """The writer for code that is not asynchronous (a Bytewax step): the same, on an event loop of its own."""
+
+    def __init__(self, config: PostgresConfig, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        """Opens the writer; raises what its ``open`` raises."""
+        self._thread = LoopThread("postgres-writer")
+        self._writer = PostgresWriter(config, clock=clock)
+        try:
+            self._thread.run(self._writer.open())
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, batch: Sequence[Record]) -> WriteReport:
+        """See :meth:`PostgresWriter.write`."""
+        return self._thread.run(self._writer.write(batch))
+
+    def close(self) -> None:
+        """Close all connections, and the loop."""
+        self._thread.run(self._writer.close())
+        self._thread.close()
