@@ -2,3 +2,9 @@
 
 Write side: config, migrate, shards, rows, writer. Read side: reader. See ``docs/architecture.md`` for the tables.
 """
+
+from sinks.postgres.config import PostgresConfig
+from sinks.postgres.migrate import Migrated, migrate
+from sinks.postgres.writer import PostgresWriter, SyncWriter, WriteReport
+
+__all__ = ["Migrated", "PostgresConfig", "PostgresWriter", "SyncWriter", "WriteReport", "migrate"]

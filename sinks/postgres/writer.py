@@ -44,8 +44,8 @@ class WriteReport:
 
     rows_by_table: dict[str, int]
     """Rows that were inserted or changed."""
-    refused: list[tuple[Record, Exception]] = field(default_factory=list)
-    """Records that cannot be stored, each with why; all others are."""
+    refused: list[tuple[Record, str]] = field(default_factory=list)
+    """Records that cannot be stored, each with why, in one line; all others are."""
 
 
 class MapChanged(Exception):
@@ -95,13 +95,13 @@ class PostgresWriter:
             UnavailableError: a shard failed for longer than ``outage_timeout_s``. Other shards may have stored their
                 part; writing the batch again completes it.
         """
-        refused: list[tuple[Record, Exception]] = []
+        refused: list[tuple[Record, str]] = []
         left: list[Built] = []
         for record in batch:
             try:
                 left.append(self._builder.build(record))
             except RowError as error:
-                refused.append((record, error))
+                refused.append((record, str(error)))
         rows: Counter[str] = Counter()
         for _ in range(MAP_CHANGES):
             bucket_map = await self._shards.map()
@@ -125,7 +125,7 @@ class PostgresWriter:
         raise UnavailableError(f"the bucket map changed {MAP_CHANGES} times under one batch")
 
     async def _store(
-        self, shard: int, part: list[Built], version: int, rows: Counter[str], refused: list[tuple[Record, Exception]]
+        self, shard: int, part: list[Built], version: int, rows: Counter[str], refused: list[tuple[Record, str]]
     ) -> None:
         """Store what belongs to one shard, whatever it takes within the bounds."""
         started = time.monotonic()
@@ -137,7 +137,7 @@ class PostgresWriter:
             except Exception as error:
                 if is_bad_data(error):
                     if len(part) == 1:
-                        refused.append((part[0].record, error))
+                        refused.append((part[0].record, f"{type(error).__name__}: {error}"))
                         return
                     break
                 if not isinstance(error, UnavailableError) and not is_transient(error):
@@ -228,7 +228,7 @@ class PostgresWriter:
                 self._made.add((shard, table.name, month))
 
 
-class BlockingWriter:
+class SyncWriter:
     """The writer for code that is not asynchronous (a Bytewax step): the same, on an event loop of its own."""
 
     def __init__(self, config: PostgresConfig, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
