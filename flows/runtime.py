@@ -6,8 +6,7 @@ import logging
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -19,16 +18,13 @@ from streams.errors import ExitCode, TrendsError
 from streams.io import Addresser, Chunk, Outbox, Positions
 from streams.records import DeadLetter, Record
 from streams.session import Session
-from streams.sink import KafkaSink
+from streams.sink import TICK, KafkaSink
 from streams.source import KafkaSource
 from streams.state import Restore
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
-
-EPOCH: Final = timedelta(milliseconds=300)
-"""Length of an epoch: one Kafka transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,7 @@ class Wired:
 
 
 def pipeline(session: Session, step: Step) -> Dataflow:
-    """The shape that all flows have: read → decode → step → commit. One transaction an epoch."""
+    """The shape that all flows have: read → decode → step → commit."""
     name = session.spec.name
     kinds = {session.address.name(s): s.record for s in session.spec.inputs if s.record}
     decoder: Decoder[Any] = Decoder(kinds, name)
@@ -91,7 +87,7 @@ def outbox(decoded: Decoded[Any], address: Addresser) -> Outbox:
     return Outbox(decoded.positions, address.dead_letters(decoded.errs))
 
 
-def run(session: Session, wire: Callable[[Session], Wired], epoch: timedelta = EPOCH) -> ExitCode:
+def run(session: Session, wire: Callable[[Session], Wired]) -> ExitCode:
     """Runs one flow process until it is stopped (SIGTERM, SIGINT) or fails.
 
     Returns:
@@ -105,7 +101,7 @@ def run(session: Session, wire: Callable[[Session], Wired], epoch: timedelta = E
         if session.open(wired.restore, log.info):
             wired.before_run()
             log.info("running")
-            cli_main(wired.dataflow, epoch_interval=epoch)  # type: ignore[no-untyped-call]
+            cli_main(wired.dataflow, epoch_interval=TICK)  # type: ignore[no-untyped-call]
             if session.failure is not None:
                 raise session.failure
         log.info("stopped")

@@ -15,7 +15,7 @@ STAGE_SECONDS = Histogram(
     "trends_stage_seconds", "Seconds that a stage spent on one batch.", ["stage"], buckets=_SECONDS
 )
 EPOCH_SECONDS = Histogram(
-    "trends_epoch_seconds", "Seconds from the first record of an epoch to its commit.", ["flow"], buckets=_SECONDS
+    "trends_epoch_seconds", "Seconds from the first record of a transaction to its commit.", ["flow"], buckets=_SECONDS
 )
 TRANSACTION_SECONDS = Histogram(
     "trends_transaction_seconds", "Seconds from begin to commit of a Kafka transaction.", ["flow"], buckets=_SECONDS

@@ -9,8 +9,8 @@ The order of a start, and why:
 5. check that the state covers exactly what is committed;
 6. resume.
 
-From then on a changed assignment ends the process (exit 75, started again with the new one): nothing of the open epoch
-is committed, so nothing is lost and nothing doubled.
+From then on a changed assignment ends the process (exit 75, started again with the new one): nothing that
+is not committed yet is kept, so nothing is lost and nothing doubled.
 """
 
 from __future__ import annotations
@@ -77,8 +77,12 @@ class Limits:
     """Bounds of one process."""
 
     chunk_records: int = 512
-    epoch_records: int = 20_000
-    epoch_bytes: int = 32 * 1_048_576
+    commit_ms: int = 300
+    """A transaction ends so long after its first record …"""
+    commit_records: int = 20_000
+    """… or when it holds so many (at most twice that are held at once) …"""
+    commit_bytes: int = 16 * 1_048_576
+    """… or so many bytes."""
     fetch_kbytes: int = 16_384
     """Prefetched from the broker, all partitions together."""
     send_records: int = 200_000
@@ -122,12 +126,12 @@ class Session:
         self.failure: BaseException | None = None
         """Why the flow ends. Set by whichever part failed; from then on nothing is read and nothing committed.
         (Bytewax would print a Rust backtrace for an exception, and wrap it.)"""
-        self.epoch_began: float | None = None
         self._call_s = min(CALL_TIMEOUT_S, self.limits.broker_gone_s)
         self._started = False
         self._changed = ""
         self._assigned_at: float | None = None
         self._committed: Positions = {}
+        self._read: Positions = {}
         self._down_since: float | None = None
         self._lag_at = 0.0
         self._input_names = [self.address.name(s) for s in spec.inputs]
@@ -155,7 +159,9 @@ class Session:
                 # An offset that has gone is an error, never a silent jump.
                 "auto.offset.reset": "error",
                 "fetch.wait.max.ms": 50,
-                "queued.min.messages": 10_000,
+                "queued.min.messages": 50_000,
+                # A full queue is looked at again after this long; Kafka's client would let a whole second pass.
+                "fetch.queue.backoff.ms": 10,
                 "queued.max.messages.kbytes": self.limits.fetch_kbytes,
                 "topic.metadata.refresh.interval.ms": 10_000,
             }
@@ -376,7 +382,13 @@ class Session:
         self._report_lag()
         if not messages and all(self._committed.get(p) == offset for p, offset in positions.items()):
             return None
+        self._read |= positions
         return Chunk(messages, positions)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was read that is not committed yet."""
+        return bool(self._read.items() - self._committed.items())
 
     def _on_error(self, error: KafkaError) -> None:
         code = error.code()

@@ -1,8 +1,15 @@
-"""The writing half of the transactional pair for Bytewax: one epoch, one Kafka transaction."""
+"""The writing half of the transactional pair for Bytewax: a transaction every few epochs, all of each epoch or none.
+
+Bytewax's epochs are short ticks (``TICK``), so that a transaction can end as soon as it is due: after ``commit_ms``, or
+when it holds so many records or bytes. Nothing is recovered from Bytewax, so epochs and transactions need not be one to
+one; records and the offsets that they cover always leave together.
+"""
 
 from __future__ import annotations
 
 import time
+from datetime import timedelta
+from typing import Final
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
@@ -10,33 +17,47 @@ from streams import metrics
 from streams.io import Outbox, Outgoing, Positions
 from streams.session import Session
 
+TICK: Final = timedelta(milliseconds=10)
+"""Bytewax's ``epoch_interval`` for every flow."""
+
 
 class _Part(StatefulSinkPartition[Outbox, None]):
     def __init__(self, session: Session) -> None:
         self._session = session
         self._records: list[Outgoing] = []
+        self._bytes = 0
         self._positions: Positions = {}
+        self._since: float | None = None
 
     def write_batch(self, values: list[Outbox]) -> None:
-        """Held in memory until the epoch ends: a transaction is open only for as long as it takes to write it."""
+        """Held in memory until the transaction is due: it is open only for as long as it takes to write it."""
         for outbox in values:
             self._records.extend(outbox.records)
+            self._bytes += sum(len(record.value or b"") for record in outbox.records)
             self._positions.update(outbox.positions)
+        if self._since is None and self._positions:
+            self._since = time.monotonic()
 
     def snapshot(self) -> None:
-        if not self._records and not self._positions:
+        """The end of a Bytewax epoch: everything that it became is here, so this is where a transaction may end."""
+        session, limits = self._session, self._session.limits
+        if self._since is None or session.failure is not None:
             return
-        session = self._session
-        if session.failure is None:
-            try:
-                session.commit(self._records, self._positions)
-            except Exception as error:
-                session.failure = error
-        if session.epoch_began is not None:
-            metrics.EPOCH_SECONDS.labels(session.spec.name).observe(time.monotonic() - session.epoch_began)
-            session.epoch_began = None
-        self._records = []
-        self._positions = {}
+        due = (
+            session.stopping
+            or len(self._records) >= limits.commit_records
+            or self._bytes >= limits.commit_bytes
+            or time.monotonic() - self._since >= limits.commit_ms / 1000
+        )
+        if not due:
+            return
+        try:
+            session.commit(self._records, self._positions)
+        except Exception as error:
+            session.failure = error
+            return
+        metrics.EPOCH_SECONDS.labels(session.spec.name).observe(time.monotonic() - self._since)
+        self._records, self._bytes, self._positions, self._since = [], 0, {}, None
 
 
 class KafkaSink(FixedPartitionedSink[Outbox, None]):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
@@ -11,8 +11,11 @@ from streams import metrics
 from streams.io import Chunk
 from streams.session import Session
 
-IDLE = timedelta(milliseconds=20)
-"""How soon to ask again after nothing had arrived, or while an epoch is full."""
+IDLE_MS: Final = (1, 2, 5, 10, 20)
+"""How soon to ask again after nothing had arrived once, twice, …: quick under load, cheap when idle."""
+
+
+_NOTHING = Chunk([], {})
 
 
 class _Part(StatefulSourcePartition[Chunk, None]):
@@ -20,23 +23,28 @@ class _Part(StatefulSourcePartition[Chunk, None]):
         self._session = session
         self._records = 0
         self._bytes = 0
+        self._idle = 0
         self._awake: datetime | None = None
 
     def next_batch(self) -> list[Chunk]:
         session, limits = self._session, self._session.limits
         if session.stopping or session.failure:
             raise StopIteration  # the open epoch is finished: committed, or dropped after a failure
-        full = self._records >= limits.epoch_records or self._bytes >= limits.epoch_bytes
+        full = self._records >= limits.commit_records or self._bytes >= limits.commit_bytes
         try:
             chunk = None if full else session.poll()
         except Exception as error:
             session.failure = error
             raise StopIteration from None
-        self._awake = None if chunk and chunk.messages else datetime.now(UTC) + IDLE
+        if chunk and chunk.messages:
+            self._idle, self._awake = 0, None
+        else:
+            self._awake = datetime.now(UTC) + timedelta(milliseconds=IDLE_MS[self._idle])
+            self._idle = min(self._idle + 1, len(IDLE_MS) - 1)
         if chunk is None:
-            return []
-        if chunk.messages and not self._records:
-            session.epoch_began = time.monotonic()
+            # Bytewax ends an epoch at the sink only where something has come in it: so that what waits there is
+            # committed when it is due, an empty chunk is sent on as long as anything waits.
+            return [_NOTHING] if session.pending and not full else []
         self._records += len(chunk.messages)
         self._bytes += sum(map(len, chunk.messages))
         metrics.BATCH_RECORDS.labels(session.spec.name).observe(len(chunk.messages))

@@ -59,5 +59,8 @@ def prepare(flow: str, settings: Settings) -> tuple[FlowSpec, Wire]:
 def limits(settings: Settings) -> Limits:
     """The bounds of one flow process."""
     return Limits(
-        chunk_records=settings.batch_records, epoch_records=settings.epoch_records, epoch_bytes=settings.epoch_bytes
+        chunk_records=settings.batch_records,
+        commit_ms=settings.commit_ms,
+        commit_records=settings.commit_records,
+        commit_bytes=settings.commit_bytes,
     )

@@ -120,12 +120,10 @@ class Settings(BaseSettings):
 
     embedder_threads: int = Field(1, ge=1, le=256, description="Threads of one embedding process (onnx).")
 
-    epoch_ms: int = Field(
-        300, ge=10, le=10_000, description="Length of an epoch (one Kafka transaction) of a flow, ms."
-    )
-    epoch_records: int = Field(10_000, ge=1, le=1_000_000, description="Records after which an epoch takes no more.")
-    epoch_bytes: int = Field(
-        16 * 1_048_576, ge=65_536, le=1024 * 1_048_576, description="Bytes after which an epoch takes no more."
+    commit_ms: int = Field(300, ge=10, le=10_000, description="Time after which a flow commits (one transaction), ms.")
+    commit_records: int = Field(20_000, ge=1, le=1_000_000, description="Records after which a flow commits earlier.")
+    commit_bytes: int = Field(
+        16 * 1_048_576, ge=65_536, le=1024 * 1_048_576, description="Bytes after which a flow commits earlier."
     )
     batch_records: int = Field(512, ge=1, le=100_000, description="Records that a flow takes at once.")
 

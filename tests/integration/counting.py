@@ -76,7 +76,7 @@ def main() -> int:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     kafka = KafkaConfig(args.bootstrap, stack=args.stack, partitions=args.partitions, session_timeout_ms=3_000)
-    limits = Limits(epoch_records=2_000, chunk_records=200, broker_gone_s=args.broker_gone_s)
+    limits = Limits(commit_records=2_000, chunk_records=200, broker_gone_s=args.broker_gone_s)
     session = Session(kafka, GENERATION, spec(args.single), args.name, limits)
 
     def wire(session: Session) -> Wired:

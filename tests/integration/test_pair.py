@@ -194,7 +194,7 @@ def test_kills_and_a_scale_out_in_the_middle_lose_and_double_nothing(own: KafkaC
             if process.poll() is not None:
                 codes[process.returncode] += 1
                 running[name] = flow.start(name, "--sleep-s", "0.0004")
-    assert codes[-signal.SIGKILL] == 4
+    assert codes[-signal.SIGKILL] >= 2  # a kill may meet a process that is on its way out to restart
     assert set(codes) <= {-signal.SIGKILL, ExitCode.RESTART}
     assert_exact(own, 12_000)
 
@@ -345,14 +345,14 @@ def test_state_is_read_up_to_the_end_behind_another_process_s_open_transaction(o
     reader.close()
 
 
-def test_an_epoch_is_bounded(own: KafkaConfig, flow: Flow) -> None:
-    send(own, 8_000, keys=1)
+def test_a_transaction_is_bounded(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 12_000, keys=1)
     flow.start("a")
     until(done(own))
-    assert_exact(own, 8_000)
+    assert_exact(own, 12_000)
     sizes = transaction_sizes(own, partition_of("k0", PARTITIONS))
-    assert len(sizes) >= 4
-    assert max(sizes) <= 2_200  # epoch_records and one chunk
+    assert len(sizes) >= 3
+    assert max(sizes) <= 4_200  # twice commit_records, and one chunk
 
 
 def transaction_sizes(kafka: KafkaConfig, partition: int) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -52,6 +51,6 @@ def flow(
     server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
     log.info("metrics at http://%s:%d/metrics", settings.metrics_host, server.server_port)
     session = Session(settings.kafka(), settings.generation, spec, process, limits(settings))
-    code = run(session, wire, timedelta(milliseconds=settings.epoch_ms))
+    code = run(session, wire)
     server.shutdown()
     raise typer.Exit(int(code))
