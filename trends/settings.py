@@ -23,6 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from sinks.postgres import PostgresConfig
 from streams.config import KafkaConfig
 from streams.errors import SettingsError
 from streams.keys import BUCKETS
@@ -255,6 +256,20 @@ class Settings(BaseSettings):
                 "or set TRENDS_POSTGRES_DSNS"
             )
         return dsns
+
+    def postgres(self) -> PostgresConfig:
+        """How to reach the PostgreSQL shards, and the bounds on talking to them.
+
+        Raises:
+            SettingsError: there are none.
+        """
+        return PostgresConfig(
+            dsns=self.dsns(),
+            generation=self.generation,
+            pool_size=self.postgres_pool_size,
+            connect_timeout_s=self.postgres_connect_timeout_s,
+            statement_timeout_s=self.postgres_statement_timeout_s,
+        )
 
     def explain(self) -> tuple[SettingRow, ...]:
         """Every setting: its value (secrets masked), where that came from, its default and its meaning."""
