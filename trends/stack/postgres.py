@@ -302,7 +302,7 @@ def _inside(data: Path) -> list[ProcessId]:
 
 def dsn(port: int, password: str) -> str:
     """The connection string of a local shard."""
-    return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/{DATABASE}"
+    return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/{DATABASE}?sslmode=disable"
 
 
 async def wait_ready(process: ProcessId, log: Path, port: int, password: str, timeout_s: float) -> None:
@@ -312,22 +312,30 @@ async def wait_ready(process: ProcessId, log: Path, port: int, password: str, ti
         UnavailableError: it ended, or was not ready in time; with the end of its log.
     """
     deadline = time.monotonic() + timeout_s
+    problem: Exception | None = None
     while time.monotonic() < deadline:
         if not process.alive:
             raise UnavailableError(f"PostgreSQL ended while starting; the end of {log}:\n{tail(log)}")
         try:
             await _ensure_database(port, password)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            problem = error
             await asyncio.sleep(0.05)
         else:
             return
-    raise UnavailableError(f"PostgreSQL was not ready within {timeout_s:.0f} s; the end of {log}:\n{tail(log)}")
+    raise UnavailableError(
+        f"PostgreSQL was not ready within {timeout_s:.0f} s ({problem}); the end of {log}:\n{tail(log)}"
+    )
+
+
+async def _connect(port: int, password: str, database: str, timeout_s: float) -> asyncpg.Connection:
+    return await asyncpg.connect(
+        host="127.0.0.1", port=port, user=SUPERUSER, password=password, database=database, timeout=timeout_s, ssl=False
+    )
 
 
 async def _ensure_database(port: int, password: str) -> None:
-    connection = await asyncpg.connect(
-        host="127.0.0.1", port=port, user=SUPERUSER, password=password, database="postgres", timeout=2
-    )
+    connection = await _connect(port, password, "postgres", timeout_s=2)
     try:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
             with contextlib.suppress(asyncpg.DuplicateDatabaseError):
@@ -339,9 +347,7 @@ async def _ensure_database(port: int, password: str) -> None:
 async def answers(port: int, password: str, timeout_s: float) -> bool:
     """Whether the shard answers a query in its database."""
     try:
-        connection = await asyncpg.connect(
-            host="127.0.0.1", port=port, user=SUPERUSER, password=password, database=DATABASE, timeout=timeout_s
-        )
+        connection = await _connect(port, password, DATABASE, timeout_s)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
         return False
     try:
