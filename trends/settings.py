@@ -319,6 +319,8 @@ def load_settings(**given: Any) -> Settings:
         settings = Settings(**given)
     except ValidationError as error:
         raise SettingsError("; ".join(_told(dict(each)) for each in error.errors())) from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{config_file()} cannot be read: {error}") from None
     settings._file = config_file()
     settings._given = frozenset(given)
     return settings
