@@ -355,6 +355,21 @@ def config_file() -> Path | None:
     return Path(CONFIG_FILE) if Path(CONFIG_FILE).is_file() else None
 
 
+def environment_of(settings: Settings) -> dict[str, str]:
+    """An environment in which another process of the platform gets these very settings."""
+    environment = dict(os.environ)
+    for name in settings._given:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+        environment[PREFIX + name.upper()] = text
+    environment[PREFIX + "HOME"] = str(settings.home.absolute())
+    if settings._file:
+        environment[CONFIG_VARIABLE] = str(settings._file.absolute())
+    return environment
+
+
 def unknown_variables() -> tuple[str, ...]:
     """Variables of the environment that look like settings and are none: most likely mistyped."""
     known = {variable for name in Settings.model_fields for variable in _variables(name)} | {CONFIG_VARIABLE}

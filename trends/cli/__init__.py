@@ -19,6 +19,7 @@ COMMANDS: tuple[str, ...] = (
     "trends.cli.track",
     "trends.cli.streams",
     "trends.cli.flow",
+    "trends.cli.run",
 )
 """Modules with commands, in the order in which `trends --help` shows them. A new group is one line here."""
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Annotated
 
 import typer
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from streams.errors import ExitCode
 from trends.cli.context import current_settings
-from trends.cli.output import JsonOption, out, progress, show
+from trends.cli.output import JsonOption, progress, show
+from trends.runfiles import running, stop_supervisors
 from trends.settings import Settings, masked
 from trends.stack import StackStatus
 from trends.stack.outside import kafka_answers, postgres_answers
 from trends.stack.stack import PartStatus
+from trends.supervisor import STOP_GRACE_S
 
 CHECK_TIMEOUT_S = 3.0
+SUPERVISOR_GRACE_S = STOP_GRACE_S + 10
 
 
 def register(app: typer.Typer) -> None:
@@ -45,24 +50,23 @@ def up(as_json: JsonOption = False) -> None:
     seen = _whole_status(settings)
     if seen.running:
         progress(f"ready after {time.monotonic() - started:.1f} s")
-    show(seen, as_json, lambda: _table(seen))
+    show(seen, as_json, lambda: _tables(seen))
     if not seen.running:
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
 
 def down(as_json: JsonOption = False) -> None:
-    """Stop the local stack. The data stays: `trends up` goes on with it.
+    """Stop what runs over the data folder: `trends run`, then the local stack. The data stays.
 
     \b
     Examples:
       trends down
       trends down && rm -rf .trends             stop, and throw the data away
     """
-    stopped = current_settings().local_stack().down()
-    if as_json:
-        show({"stopped": list(stopped)}, True, str)
-    else:
-        out().print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
+    settings = current_settings()
+    stopped = [*stop_supervisors(settings.home, SUPERVISOR_GRACE_S), *settings.local_stack().down()]
+    text = f"stopped: {', '.join(stopped)}" if stopped else "nothing was running"
+    show({"stopped": stopped}, as_json, lambda: text)
 
 
 def status(
@@ -87,7 +91,7 @@ def status(
             typer.echo(dsn)
         return
     seen = _whole_status(settings)
-    show(seen, as_json, lambda: _table(seen))
+    show(seen, as_json, lambda: _tables(seen))
     if not seen.running:
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
@@ -99,6 +103,8 @@ class _WholeStatus:
     home: str
     running: bool
     parts: tuple[dict[str, object], ...]
+    processes: tuple[dict[str, object], ...]
+    """Flows and the like that run over this data folder."""
 
 
 def _whole_status(settings: Settings) -> _WholeStatus:
@@ -117,21 +123,50 @@ def _whole_status(settings: Settings) -> _WholeStatus:
     wanted = ("Kafka" if not settings.kafka_bootstrap else "", "PostgreSQL" if not settings.postgres_dsns else "")
     missing = [name for name in wanted if name and not any(part.name.startswith(name) for part in parts)]
     parts += [PartStatus(name, "down", "", None, 0, 0, "") for name in missing]
-    return _WholeStatus(local.home, all(part.status == "up" for part in parts), tuple(asdict(part) for part in parts))
+    return _WholeStatus(
+        local.home,
+        all(part.status == "up" for part in parts),
+        tuple(asdict(part) for part in parts),
+        tuple(
+            {
+                "name": entry.name,
+                "role": entry.role,
+                "pid": entry.process.pid,
+                "up_s": round(time.time() - entry.process.started),
+                "memory_mib": entry.process.own_rss_bytes // 1_048_576,
+                "metrics": entry.metrics,
+            }
+            for entry in running(settings.home)
+        ),
+    )
 
 
 def _said(answer: bool) -> str:
     return "up" if answer else "not answering"
 
 
-def _table(seen: _WholeStatus) -> Table:
-    table = Table(title=f"stack in {seen.home}", title_justify="left", header_style="bold")
-    for name in ("part", "status", "address", "pid", "memory MiB", "disk MiB", "log"):
+def _tables(seen: _WholeStatus) -> RenderableType:
+    return Group(_parts(seen), _processes(seen)) if seen.processes else _parts(seen)
+
+
+def _processes(seen: _WholeStatus) -> Table:
+    table = Table(header_style="bold")
+    for name in ("process", "pid", "up", "memory MiB", "metrics"):
+        table.add_column(name, justify="right" if name in ("pid", "up", "memory MiB") else "left", overflow="fold")
+    for each in seen.processes:
+        up_for = str(timedelta(seconds=int(str(each["up_s"]))))
+        table.add_row(str(each["name"]), str(each["pid"]), up_for, str(each["memory_mib"]), str(each["metrics"] or ""))
+    return table
+
+
+def _parts(seen: _WholeStatus) -> Table:
+    table = Table(title=f"data and logs in {seen.home}", title_justify="left", header_style="bold", title_style="dim")
+    for name in ("part", "status", "address", "pid", "memory MiB", "disk MiB"):
         table.add_column(name, justify="right" if name.endswith("MiB") or name == "pid" else "left", overflow="fold")
     for part in seen.parts:
         colour = {"up": "green", "down": "dim"}.get(str(part["status"]), "red")
         table.add_row(
             str(part["name"]), f"[{colour}]{part['status']}[/{colour}]", str(part["address"]), str(part["pid"] or ""),
-            str(part["memory_mib"] or ""), str(part["disk_mib"] or ""), str(part["log"]),
+            str(part["memory_mib"] or ""), str(part["disk_mib"] or ""),
         )  # fmt: skip
     return table

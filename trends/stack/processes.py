@@ -58,6 +58,15 @@ class ProcessId:
         return self.find() is not None
 
     @property
+    def own_rss_bytes(self) -> int:
+        """Resident memory of the process alone; 0 where it is gone."""
+        process = self.find()
+        if process is not None:
+            with contextlib.suppress(psutil.Error):
+                return int(process.memory_info().rss)
+        return 0
+
+    @property
     def rss_bytes(self) -> int:
         """Resident memory of the process and its children; 0 where it is gone."""
         total = 0
@@ -86,6 +95,7 @@ def spawn(
     environment: Mapping[str, str],
     account: Account | None = None,
     pass_fds: Sequence[int] = (),
+    cwd: Path = Path("/"),
 ) -> ProcessId:
     """Start a server in a session of its own, its output appended to ``log``."""
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +107,7 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            cwd="/",
+            cwd=cwd,
             env=dict(environment),
             start_new_session=True,
             pass_fds=tuple(pass_fds),
