@@ -93,9 +93,9 @@ def test_wrong_usage_ends_with_2(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_setting_ends_with_2_and_names_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("TRENDS_EPOCH_MS", "soon")
+    monkeypatch.setenv("TRENDS_POSTGRES_POOL_SIZE", "soon")
     assert run(monkeypatch, "status") == ExitCode.USAGE
-    assert "TRENDS_EPOCH_MS" in capsys.readouterr().err
+    assert "TRENDS_POSTGRES_POOL_SIZE" in capsys.readouterr().err
 
 
 def test_every_command_teaches_with_examples() -> None:
@@ -116,13 +116,13 @@ def test_every_command_has_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 def test_settings_as_json_are_complete_and_alone_on_stdout(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("TRENDS_EPOCH_MSS", "1")
+    monkeypatch.setenv("TRENDS_POSTGRES_POOL_SIZES", "1")
     assert run(monkeypatch, "--home", str(tmp_path / "h"), "settings", "--json") == 0
     said = capsys.readouterr()
     rows = {row["name"]: row for row in json.loads(said.out)}
     assert rows["home"]["value"] == str(tmp_path / "h")
     assert rows["home"]["source"] == "command line"
-    assert "did you mean TRENDS_EPOCH_MS?" in said.err
+    assert "did you mean TRENDS_POSTGRES_POOL_SIZE?" in said.err
 
 
 def test_status_without_a_stack_says_down_and_makes_nothing(

@@ -24,15 +24,15 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_environment_wins_over_file_wins_over_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "trends.toml").write_text("epoch_ms = 400\nbatch_records = 7\n")
-    monkeypatch.setenv("TRENDS_EPOCH_MS", "500")
-    settings = load_settings(epoch_records=9)
-    assert (settings.epoch_ms, settings.batch_records, settings.epoch_records) == (500, 7, 9)
+    (tmp_path / "trends.toml").write_text("postgres_pool_size = 40\nbatch_records = 7\n")
+    monkeypatch.setenv("TRENDS_POSTGRES_POOL_SIZE", "50")
+    settings = load_settings(embedder_threads=9)
+    assert (settings.postgres_pool_size, settings.batch_records, settings.embedder_threads) == (50, 7, 9)
     origin = {row.name: row.source for row in settings.explain()}
-    assert origin["epoch_ms"] == "environment TRENDS_EPOCH_MS"
+    assert origin["postgres_pool_size"] == "environment TRENDS_POSTGRES_POOL_SIZE"
     assert origin["batch_records"] == "trends.toml"
-    assert origin["epoch_records"] == "command line"
-    assert origin["epoch_bytes"] == "default"
+    assert origin["embedder_threads"] == "command line"
+    assert origin["kafka_partitions"] == "default"
 
 
 def test_another_file_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_another_file_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_file_that_is_no_toml_is_a_settings_error(tmp_path: Path) -> None:
-    (tmp_path / "trends.toml").write_text("epoch_ms: 400\n")
+    (tmp_path / "trends.toml").write_text("postgres_pool_size: 40\n")
     with pytest.raises(SettingsError, match=r"trends\.toml"):
         load_settings()
 
@@ -53,8 +53,8 @@ def test_a_file_that_is_no_toml_is_a_settings_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("TRENDS_EPOCH_MS", "soon", "integer"),
-        ("TRENDS_EPOCH_MS", "-1", "greater"),
+        ("TRENDS_POSTGRES_POOL_SIZE", "soon", "integer"),
+        ("TRENDS_POSTGRES_POOL_SIZE", "-1", "greater"),
         ("TRENDS_KAFKA_PARTITIONS", "6", "power of two"),
         ("TRENDS_STACK", "Ünfit", "pattern"),
         ("TRENDS_POSTGRES_DSNS", "mysql://secret-host/x", "postgresql://"),
@@ -70,15 +70,15 @@ def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name:
 
 
 def test_a_setting_in_the_file_that_is_none_is_named(tmp_path: Path) -> None:
-    (tmp_path / "trends.toml").write_text("epoch_mss = 400\n")
-    with pytest.raises(SettingsError, match="epoch_mss"):
+    (tmp_path / "trends.toml").write_text("postgres_pool_sizes = 40\n")
+    with pytest.raises(SettingsError, match="postgres_pool_sizes"):
         load_settings()
 
 
 def test_a_mistyped_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRENDS_EPOCH_MSS", "400")
-    monkeypatch.setenv("TRENDS_EPOCH_MS", "400")
-    assert unknown_variables() == ("TRENDS_EPOCH_MSS",)
+    monkeypatch.setenv("TRENDS_POSTGRES_POOL_SIZES", "40")
+    monkeypatch.setenv("TRENDS_POSTGRES_POOL_SIZE", "40")
+    assert unknown_variables() == ("TRENDS_POSTGRES_POOL_SIZES",)
 
 
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
