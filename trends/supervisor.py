@@ -185,6 +185,11 @@ class Supervisor:
         return "\n".join([f"{name} ended with {int(fatal.code)} ({fatal.why}); its last lines:", *lines])
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all processes, in the order given."""
+        return tuple(minder.spec.name for minder in self._minders)
+
+    @property
     def pids(self) -> dict[str, int]:
         """The processes that run now, by name."""
         return {minder.spec.name: pid for minder in self._minders if (pid := minder.pid) is not None}

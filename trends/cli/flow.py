@@ -43,6 +43,7 @@ def flow(
     from flows.runtime import run
     from trends.flows import limits, prepare
     from trends.logs import configure_logging
+    from trends.runfiles import announced
 
     settings = current_settings()
     process = process or f"{name}-0"
@@ -51,6 +52,7 @@ def flow(
     server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
     log.info("metrics at http://%s:%d/metrics", settings.metrics_host, server.server_port)
     session = Session(settings.kafka(), settings.generation, spec, process, limits(settings))
-    code = run(session, wire)
+    with announced(settings.home, process, name, f"{settings.metrics_host}:{server.server_port}"):
+        code = run(session, wire)
     server.shutdown()
     raise typer.Exit(int(code))

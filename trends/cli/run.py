@@ -12,17 +12,18 @@ from typing import Annotated
 
 import typer
 
-from streams.errors import SettingsError, UnavailableError
+from streams.errors import UnavailableError
 from trends.cli.context import current_settings
 from trends.cli.output import out, progress
+from trends.flow_processes import MAX_PROCESSES, counts, flow_supervisor
 from trends.flows import FLOWS
 from trends.runfiles import SUPERVISOR, announced, running
 from trends.settings import Settings, environment_of
 from trends.stack.processes import spawn
-from trends.supervisor import Echo, ProcessSpec, Supervisor
+from trends.supervisor import Echo, Supervisor
 
-MAX_PROCESSES = 64
 DETACHED_START_S = 30.0
+PREFIX_WIDTH = 11
 
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
 
@@ -58,61 +59,31 @@ def run(
     """
     settings = current_settings()
     settings.kafka()  # where there is none, one clear error instead of one from every process
-    specs = specs_of(settings, counts(flows or list(FLOWS), processes))
+    wanted = counts(flows or FLOWS, processes)
     if detach:
         _detach(settings, flows or [], processes)
         return
-    with announced(settings.home, f"run-{specs[0].name}", SUPERVISOR):
-        supervisor = Supervisor(
-            specs, echo=prefixed(specs), logs=settings.home / "logs", environment=environment_of(settings)
-        )
+    supervisor = flow_supervisor(settings, wanted, prefixed())
+    with announced(settings.home, f"run-{supervisor.names[0]}", SUPERVISOR):
         _until_signalled(supervisor)
     if supervisor.failure:
         print(supervisor.failure, file=sys.stderr)
     raise typer.Exit(int(supervisor.exit_code))
 
 
-def counts(words: list[str], processes: int) -> dict[str, int]:
-    """Processes of each flow, from ``FLOW`` and ``FLOW=N``.
-
-    Raises:
-        SettingsError: there is no such flow, or N is no number from 1 to 64.
-    """
-    wanted: dict[str, int] = {}
-    for word in words:
-        flow, _, number = word.partition("=")
-        if flow not in FLOWS:
-            raise SettingsError(f"no flow {flow!r}; there are: {', '.join(FLOWS)}")
-        if number and not (number.isdecimal() and 1 <= int(number) <= MAX_PROCESSES):
-            raise SettingsError(f"{word}: a number of processes is from 1 to {MAX_PROCESSES}")
-        wanted[flow] = int(number) if number else processes
-    return wanted
-
-
-def specs_of(settings: Settings, wanted: dict[str, int]) -> list[ProcessSpec]:
-    """One process specification each, under names that no process of this data folder has now."""
-    taken = {entry.name for entry in running(settings.home)}
-    specs: list[ProcessSpec] = []
-    for flow, number in wanted.items():
-        free = (name for i in range(10_000) if (name := f"{flow}-{i}") not in taken)
-        for _, name in zip(range(number), free, strict=False):
-            port = settings.metrics_port + len(specs) if settings.metrics_port else 0
-            command = (sys.executable, "-u", "-m", "trends", "flow", flow, "--name", name)
-            specs.append(ProcessSpec(name, command, environment={"TRENDS_METRICS_PORT": str(port)}))
-    return specs
-
-
-def prefixed(specs: list[ProcessSpec]) -> Echo:
+def prefixed() -> Echo:
     """Prints lines with the name of their process in front, in a colour of its own where there are colours."""
-    width = max(len(spec.name) for spec in specs)
-    colours = {spec.name: _COLOURS[i % len(_COLOURS)] for i, spec in enumerate(specs)} if out().is_terminal else {}
+    coloured = out().is_terminal
+    seen: dict[str, str] = {}
     lock = threading.Lock()
 
+    def prefix_of(name: str) -> str:
+        text = f"{name:<{PREFIX_WIDTH}} │"
+        return f"\x1b[{_COLOURS[len(seen) % len(_COLOURS)]}m{text}\x1b[0m" if coloured else text
+
     def echo(name: str, line: str) -> None:
-        prefix = f"{name:<{width}} │"
-        if colours:
-            prefix = f"\x1b[{colours[name]}m{prefix}\x1b[0m"
         with lock:
+            prefix = seen.setdefault(name, prefix_of(name))
             print(f"{prefix} {line}", flush=True)
 
     return echo
