@@ -63,7 +63,9 @@ def letter_of(message: Any, reason: Reason, error: str, flow: str, clock: Clock 
         value=value,
         value_bytes=value_bytes,
         value_sha256=sha256,
-        headers=tuple((name, (v or b"").decode("utf-8", "replace")) for name, v in message.headers() or ()),
+        headers=tuple(
+            (_printable(name), _printable((v or b"").decode("utf-8", "replace"))) for name, v in message.headers() or ()
+        ),
         logged_at=datetime.fromtimestamp(logged_ms / 1000, UTC) if kind else None,
         failed_at=clock(),
     )
