@@ -1,0 +1,58 @@
+"""``python -m benchmarks list | run NAME…``"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.harness import Result, show, write_json
+from streams.errors import TrendsError
+
+BENCHMARKS = {
+    "embed": "the onnx embedder against sentence-transformers with batches of 32 and 512 (where installed)",
+    "kafka": "the transactional pair against Bytewax's own Kafka source and sink",
+    "pipeline": "end to end, against the bare embedder and against encode-512-then-INSERT-one-by-one",
+}
+"""Each is a module of this package with ``run(args, tell) -> Result``."""
+
+
+def main() -> int:
+    """The command line of the benchmarks."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Benchmarks, each against the bare engine in the same run."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="what there is")
+    run = commands.add_parser("run", help="run some, one after the other")
+    run.add_argument("names", nargs="+", choices=sorted(BENCHMARKS), metavar="NAME")
+    run.add_argument("--rounds", type=int, default=3, help="how often each way is run (default 3)")
+    run.add_argument("--items", type=int, default=0, help="items or records of a run (default: each benchmark's own)")
+    run.add_argument("--data", type=Path, help="a CSV or JSONL file with titles, instead of the synthetic world")
+    run.add_argument("--json", type=Path, help="write the results, with facts about the machine, to this file")
+    args = parser.parse_args()
+    console = Console(highlight=False)
+    if args.command == "list":
+        for name, about in BENCHMARKS.items():
+            console.print(f"  [bold]{name:10}[/bold] {about}")
+        return 0
+    notes = Console(stderr=True, highlight=False)
+    results: list[Result] = []
+    try:
+        for name in args.names:
+            result = import_module(f"benchmarks.{name}").run(args, lambda line: notes.print(f"[dim]… {line}[/dim]"))
+            show(result, console)
+            results.append(result)
+    except TrendsError as error:
+        notes.print(f"[bold red]error:[/bold red] {error}")
+        return int(error.exit_code)
+    if args.json:
+        write_json(results, args.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
