@@ -434,7 +434,10 @@ class _CsvRows:
         self._delimiter = ","
         first = self._first()
         self._delimiter = max(",;\t|", key=lambda each: first.count(each))
-        parsed = next(csv.reader([first], delimiter=self._delimiter), [])
+        try:
+            parsed = next(csv.reader([first], delimiter=self._delimiter), [])
+        except csv.Error as error:
+            raise SettingsError(f"file: the first line is no CSV header ({error}); JSON Lines: format=jsonl") from None
         self.header = [name.strip() for name in parsed]
 
     def _first(self) -> str:

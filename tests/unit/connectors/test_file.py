@@ -84,6 +84,7 @@ async def test_options_say_what_names_do_not(write: Write) -> None:
         (b"a,b\n1,2\n", {}, "no column for title among a, b; say which one it is: --map title=COLUMN"),
         (b"title\nx\n", {"map": {"author": "who"}}, "no column for author"),
         (b"", {}, "no column for title among none"),
+        (b"id,ti\rtle\n1,A\n", {}, "the first line is no CSV header"),
     ],
 )
 async def test_a_header_that_cannot_work_says_what_to_do(
