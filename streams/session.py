@@ -463,13 +463,12 @@ class Session:
         producer = self._producer
         producer.begin_transaction()
         try:
-            count = 0
-            for record in records:
-                self._produce(record)
-                count += 1
-            for partition, offset in positions.items():
-                for state_partition in self._state_partitions_of(partition):
-                    self._produce(cover_record(self._state_name, state_partition, partition, offset))
+            count = self._produce(records)
+            self._produce(
+                cover_record(self._state_name, state_partition, partition, offset)
+                for partition, offset in positions.items()
+                for state_partition in self._state_partitions_of(partition)
+            )
             offsets = [TopicPartition(stream, p, offset) for (stream, p), offset in positions.items()]
             member = self._consumer.consumer_group_metadata()
             if offsets:
@@ -480,26 +479,34 @@ class Session:
             raise
         return count
 
-    def _produce(self, record: Outgoing) -> None:
-        deadline = 0.0
-        while True:
+    def _produce(self, records: Iterable[Outgoing]) -> int:
+        """Hands records to the producer; waits where its queue is full."""
+        produce: Any = self._producer.produce
+        count = 0
+        for stream, partition, key, value, headers in records:
+            count += 1
             try:
-                self._producer.produce(
-                    record.stream,
-                    record.value,
-                    record.key,
-                    record.partition,
-                    headers=record.headers,  # type: ignore[arg-type]
-                )
+                if headers is None:
+                    produce(stream, value, key, partition)
+                else:
+                    produce(stream, value, key, partition, headers=headers)
+            except BufferError:
+                self._produce_when_free(stream, value, key, partition, headers)
+        return count
+
+    def _produce_when_free(self, *record: Any) -> None:
+        deadline = time.monotonic() + self.limits.broker_gone_s
+        while True:
+            self._producer.poll(0.05)
+            try:
+                stream, value, key, partition, headers = record
+                self._producer.produce(stream, value, key, partition, headers=headers)
                 return
             except BufferError:
-                now = time.monotonic()
-                deadline = deadline or now + self.limits.broker_gone_s
-                if now > deadline:
+                if time.monotonic() > deadline:
                     raise UnavailableError(
                         f"the producer's queue has been full for {self.limits.broker_gone_s:.0f} s"
                     ) from None
-                self._producer.poll(0.05)
 
     def _call_in_transaction(self, call: Callable[[], None]) -> None:
         """Tried again while librdkafka says that the very same call may be repeated."""
