@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from models.scoring import TrendScorer
-
 from flows.runtime import Decoded, Wired, outbox, pipeline
+from models.scoring import TrendScorer
 from streams import metrics
 from streams.io import Outbox
 from streams.keys import partition_of
@@ -30,7 +29,7 @@ class ScoreStep:
         for key, value in scored.state:
             partition = partition_of(key.decode(), self._partitions)
             out.records.append(self._address.state(SCORE_STATE, partition, key, value))
-        metrics.ACTIVE_TRENDS.set(self._scorer.active_trends)
+        metrics.ACTIVE_TRENDS.set(len(self._scorer))
         return out
 
 

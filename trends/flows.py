@@ -38,11 +38,10 @@ def prepare(flow: str, settings: Settings) -> tuple[FlowSpec, Wire]:
 
         return cluster.SPEC, lambda s: cluster.wire(s, ClusterEngine(ClusterConfig(), settings.generation))
     if flow == "score":
-        from models.scoring import ScoreConfig, TrendScorer
-
         from flows import score
+        from models.scoring import ScoringConfig, TrendScorer
 
-        return score.SPEC, lambda s: score.wire(s, TrendScorer(ScoreConfig(), settings.generation))
+        return score.SPEC, lambda s: score.wire(s, TrendScorer(ScoringConfig(), settings.generation))
     if flow == "summarize":
         from models.summaries import SummarizeEngine
 
