@@ -4,7 +4,19 @@ Write side: config, migrate, shards, rows, writer. Read side: reader. See ``docs
 """
 
 from sinks.postgres.config import PostgresConfig
+from sinks.postgres.export import Filters
 from sinks.postgres.migrate import Migrated, migrate
+from sinks.postgres.reader import PostgresReader, SyncReader
 from sinks.postgres.writer import PostgresWriter, SyncWriter, WriteReport
 
-__all__ = ["Migrated", "PostgresConfig", "PostgresWriter", "SyncWriter", "WriteReport", "migrate"]
+__all__ = [
+    "Filters",
+    "Migrated",
+    "PostgresConfig",
+    "PostgresReader",
+    "PostgresWriter",
+    "SyncReader",
+    "SyncWriter",
+    "WriteReport",
+    "migrate",
+]

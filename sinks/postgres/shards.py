@@ -173,8 +173,9 @@ class Shards:
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
             row = None
         if row is None or row["dimensions"] is None:
-            raise StateMismatchError(
-                f"{place_of(config, shard)} has no tables of generation {config.generation}: migrate it first"
+            raise SettingsError(
+                f"nothing is stored for generation {config.generation} yet ({place_of(config, shard)} has no tables of "
+                "it; the store flow makes them): `trends demo`, or collect something and `trends run`"
             )
         if row["shard"] != shard:
             raise StateMismatchError(

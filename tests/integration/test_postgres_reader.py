@@ -1,0 +1,361 @@
+"""What the PostgreSQL store promises to readers, on real shards: one small world, stored once."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import numpy as np
+import pytest
+
+from sinks.postgres.config import PostgresConfig
+from sinks.postgres.export import KINDS, Filters
+from sinks.postgres.reader import PostgresReader, SyncReader
+from sinks.postgres.writer import PostgresWriter
+from sinks.views import counts_until
+from streams.errors import SettingsError
+from streams.records import (
+    Change,
+    Engagement,
+    EnrichedItem,
+    LeadingItem,
+    Life,
+    Mention,
+    Record,
+    TopicUpdate,
+    TrendDefinition,
+    TrendScore,
+)
+from streams.vectors import encode_vector
+from tests.integration.postgres_records import DIMENSIONS, item, mention, score, summary, topic
+
+END = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
+"""The newest event of the world."""
+HOUR = timedelta(hours=1)
+
+
+def axis(number: int, other: int = 0, lean: float = 0.0) -> np.ndarray:
+    vector = np.zeros(DIMENSIONS, dtype=np.float32)
+    vector[number] = 1.0
+    vector[other] += lean
+    return vector / np.linalg.norm(vector)
+
+
+class World:
+    """Two stories under `term:phone` (the second one merged away into the first), one under `rust`, and noise."""
+
+    def __init__(self, config: PostgresConfig) -> None:
+        self.config = config
+        self.records: list[Record] = []
+        for number in range(12):
+            story = "a" if number < 5 else "b" if number < 8 else "c"
+            title = {"a": "A phone that catches fire", "b": "Burning phones recalled", "c": "Crab language released"}
+            trend = "rust" if story == "c" else "term:phone"
+            self.add(number, trend, f"topic-{story}", title[story], echo_of="item-8" if number in (9, 10) else None)
+        self.records += [
+            self.topic("a", size=5, vector=axis(0), leads=(0, 1)),
+            self.topic("b", size=3, vector=axis(0, 1, 0.5)),
+            self.topic("c", size=4, trend="rust", vector=axis(3)),
+            self.topic("a", size=8, vector=axis(0), leads=(0, 1), seq=100),
+            self.topic("b", size=3, vector=axis(0), into="topic-a", seq=101),
+            msgspec.structs.replace(
+                summary(config, 1, 100), topic_id="topic-a", trend_id="term:phone", headline="Phones burn",
+                summary="Makers recall handsets whose battery overheats.", keywords=("battery", "recall"),
+            ),
+            self.score("term:phone", END - HOUR, (1, 7), rank=9.0, burst=4.0, version=8),
+            self.score("rust", END, (2, 2), rank=5.0, burst=1.0, version=4),
+            self.score("term:old", END - 50 * HOUR, (3,), rank=1.0, burst=2.0, version=3),
+            self.score("rust", END - 30 * HOUR, (9,), rank=2.0, burst=8.0, version=2),
+            TrendDefinition(
+                trend_id="rust", title="Rust the language", keywords=("rust",), category="software", updated_at=END,
+                version=1,
+            ),
+            TrendDefinition(trend_id="quiet", title="Quiet subject", updated_at=END, version=1),
+        ]  # fmt: skip
+
+    def add(self, number: int, trend: str, topic_id: str, title: str, echo_of: str | None) -> None:
+        when = END - timedelta(minutes=10 * number)
+        made: EnrichedItem = item(
+            self.config, number, seq=number + 1, title=f"{title} {number}", body="", trend_id=trend, published_at=when,
+            observed_at=when, engagement=Engagement(points=100 - number),
+        )  # fmt: skip
+        self.records.append(msgspec.structs.replace(made, topic_id=topic_id, echo_of=echo_of))
+        said: Mention = mention(self.config, number, seq=number + 1)
+        said = msgspec.structs.replace(said, trend_id=trend, topic_id=topic_id, event_time=when, first_seen=when)
+        self.records.append(said)
+        if number == 8:  # the language's release is talked about among phones, too
+            self.records.append(msgspec.structs.replace(said, trend_id="term:phone", home=False))
+
+    def topic(
+        self, name: str, *, size: int, vector: np.ndarray, trend: str = "term:phone", into: str | None = None,
+        leads: tuple[int, ...] = (), seq: int = 50,
+    ) -> TopicUpdate:  # fmt: skip
+        return msgspec.structs.replace(
+            topic(self.config, 1, seq, size, into), topic_id=f"topic-{name}", trend_id=trend, merged_into=into,
+            life=Life.MERGED if into else Life.GREW, centroid=encode_vector(vector), first_seen=END - 2 * HOUR,
+            last_seen=END,
+            items=tuple(
+                LeadingItem(item_id=f"item-{n}", title=f"leading {n}", url=f"https://a.example/{n}", source="file",
+                            published_at=END)
+                for n in leads
+            ),
+        )  # fmt: skip
+
+    def score(
+        self, trend: str, when: datetime, counts: tuple[int, ...], *, rank: float, burst: float, version: int
+    ) -> TrendScore:
+        start = when.replace(minute=0)
+        return msgspec.structs.replace(
+            score(self.config, 1, version), trend_id=trend, slice_start=start, counts=counts, items=counts[-1],
+            total=sum(counts), rank=rank, burst=burst, first_seen=start, last_seen=when,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(dsns: tuple[str, ...]) -> World:
+    config = PostgresConfig(dsns=dsns, generation=f"g{uuid.uuid4().hex[:10]}", dimensions=DIMENSIONS)
+    world = World(config)
+
+    async def store() -> None:
+        writer = PostgresWriter(config, clock=lambda: END)
+        await writer.open()
+        assert not (await writer.write(world.records)).refused
+        await writer.close()
+
+    asyncio.run(store())
+    return world
+
+
+@pytest.fixture
+async def reader(world: World) -> AsyncIterator[PostgresReader]:
+    reader = PostgresReader(world.config, clock=lambda: END + timedelta(days=100))
+    yield reader
+    await reader.close()
+
+
+async def test_now_is_the_newest_event_where_the_past_is_replayed(world: World, reader: PostgresReader) -> None:
+    now = await reader.now()
+    assert (now.time, now.replayed) == (END, True)
+    live = PostgresReader(world.config, clock=lambda: END + timedelta(minutes=20))
+    now = await live.now()
+    await live.close()
+    assert (now.time, now.replayed) == (END + timedelta(minutes=20), False)
+
+
+async def test_rising_trends_come_by_rank_with_their_stories(reader: PostgresReader) -> None:
+    top = await reader.top(window=timedelta(hours=24))
+    assert [t.trend_id for t in top.trends] == ["term:phone", "rust"]
+    phone, rust = top.trends
+    assert phone.title == "phone"
+    assert (rust.title, rust.tracked, rust.category) == ("Rust the language", True, "software")
+    assert phone.counts[-3:] == (1, 7, 0), "the newest slice has been quiet"
+    assert phone.items == 8
+    # topic-b was merged into topic-a: the story appears once, with the items of both.
+    assert [(t.topic_id, t.items) for t in phone.topics] == [("topic-a", 8), ("topic-c", 1)]
+    assert phone.topics[0].headline == "Phones burn"
+    assert [t.topic_id for t in rust.topics] == ["topic-c"]
+
+
+async def test_window_limit_source_and_category_choose_trends(reader: PostgresReader) -> None:
+    async def ids(**more: object) -> list[str]:
+        return [t.trend_id for t in (await reader.top(**more)).trends]  # type: ignore[arg-type]
+
+    assert await ids(window=timedelta(days=7)) == ["term:phone", "rust", "term:old"]
+    assert await ids(limit=1) == ["term:phone"]
+    assert await ids(source="file") == ["term:phone", "rust"]
+    assert await ids(source="rss") == []
+    assert await ids(category="software") == ["rust"]
+
+
+async def test_past_instant_shows_the_trends_as_they_stood(reader: PostgresReader) -> None:
+    at = END - 29 * HOUR
+    top = await reader.top(at=at, window=timedelta(hours=48))
+    assert [(t.trend_id, t.burst) for t in top.trends] == [("rust", 8.0), ("term:old", 2.0)]
+    assert top.now.time == at
+
+
+async def test_merged_topic_is_reached_by_both_ids_and_shows_all_items(reader: PostgresReader) -> None:
+    kept = await reader.topic("topic-a")
+    gone = await reader.topic("topic-b")
+    assert kept is not None
+    assert gone is not None
+    assert gone.brief == kept.brief
+    assert (kept.asked_id, gone.asked_id) == ("topic-a", "topic-b")
+    assert kept.merged_ids == ("topic-b",)
+    assert {m.item_id for m in kept.members} == {f"item-{n}" for n in range(8)}
+    assert kept.members[0].item_id == "item-0"
+    assert sum(b.items for b in kept.timeline) == 8
+    assert [i.title for i in kept.brief.leading] == ["leading 0", "leading 1"]
+    assert await reader.topic("topic-none") is None
+
+
+async def test_echoes_are_counted_apart(reader: PostgresReader) -> None:
+    view = await reader.topic("topic-c")
+    assert view is not None
+    assert view.echoes == 2
+    assert {m.item_id: m.echo_of for m in view.members if m.echo_of} == {"item-9": "item-8", "item-10": "item-8"}
+
+
+async def test_topic_without_summary_is_named_by_its_leading_item_or_terms(reader: PostgresReader) -> None:
+    view = await reader.topic("topic-c")
+    assert view is not None
+    assert (view.brief.headline, view.brief.summary) == ("word", None)
+
+
+async def test_merge_chain_that_bites_its_tail_ends(world: World, config: PostgresConfig) -> None:
+    writer = PostgresWriter(config, clock=lambda: END)
+    await writer.open()
+    await writer.write(
+        [topic(config, n, 2, into=f"topic-{1 + n % 3}") for n in (1, 2, 3)]
+        + [topic(config, n, 2, into=f"topic-{n + 1}") for n in range(10, 40)]
+    )
+    await writer.close()
+    reader = PostgresReader(config)
+    ring = await reader.topic("topic-1")
+    # topic-40 is not stored (yet): the story stands under the last that is.
+    chain = await reader.topic("topic-10")
+    await reader.close()
+    assert ring is not None
+    assert chain is not None
+    assert chain.brief.topic_id == "topic-39"
+    assert len(chain.merged_ids) == 29
+
+
+async def test_trend_has_history_topics_and_leading_items(reader: PostgresReader) -> None:
+    phone = await reader.trend("term:phone")
+    assert phone is not None
+    assert [p.items for p in phone.history] == [7]
+    assert phone.items[0].item_id == "item-0"
+    assert "item-8" in {i.item_id for i in phone.items}, "an item that only mentions the trend is listed, too"
+    assert [t.topic_id for t in phone.row.topics] == ["topic-a", "topic-c"]
+    rust = await reader.trend("rust")
+    assert rust is not None
+    assert [p.burst for p in rust.history] == [8.0, 1.0]
+    assert await reader.trend("none") is None
+
+
+async def test_tracked_subject_without_items_is_a_trend_already(reader: PostgresReader) -> None:
+    quiet = await reader.trend("quiet")
+    assert quiet is not None
+    assert (quiet.row.title, quiet.row.total, quiet.items) == ("Quiet subject", 0, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("term:phone", ("trend", "term:phone")),
+        ("Phone", ("trend", "term:phone")),
+        ("rust the LANGUAGE", ("trend", "rust")),
+        ("topic-c", ("topic", "topic-c")),
+        ("topic-", None),
+        ("nothing", None),
+    ],
+)
+async def test_names_are_found_as_people_write_them(
+    reader: PostgresReader, name: str, found: tuple[str, str] | None
+) -> None:
+    assert await reader.find(name) == found
+
+
+async def test_words_are_found_in_items_and_summaries_and_lead_to_the_story(reader: PostgresReader) -> None:
+    (hit,) = await reader.search("recalled")
+    assert hit.topic.topic_id == "topic-a", "topic-b was merged into it"
+    assert set(hit.found_by) == {"items", "summaries"}
+    assert {i.item_id for i in hit.items} <= {f"item-{n}" for n in range(5, 8)}
+    assert [h.topic.topic_id for h in await reader.search("overheat batteries")] == ["topic-a"]
+    assert await reader.search("the") == ()
+    assert await reader.search("") == ()
+    assert [h.topic.topic_id for h in await reader.search("phone -fire -burning -recall")] == []
+
+
+async def test_meaning_is_found_without_a_common_word(reader: PostgresReader) -> None:
+    hits = await reader.search("zzz", vector=axis(3, 0, 0.2))
+    assert [h.topic.topic_id for h in hits] == ["topic-c"]
+    assert hits[0].similarity == pytest.approx(0.98, abs=0.01)
+    with pytest.raises(SettingsError, match="dimensions"):
+        await reader.search("zzz", vector=np.ones(3, dtype=np.float32))
+
+
+async def test_counts_add_up_over_the_shards(reader: PostgresReader) -> None:
+    counts = await reader.counts()
+    assert (counts.items, counts.item_ids, counts.items_placed) == (12, 12, 12)
+    assert (counts.topics, counts.topics_merged, counts.mentions) == (2, 1, 13)
+    assert len(counts.per_shard) == 2
+
+
+async def test_export_gives_every_row_once_in_the_order_of_time(world: World, reader: PostgresReader) -> None:
+    paged = PostgresReader(replace(world.config, export_rows=2))
+    rows = [row async for row in paged.export("items")]
+    await paged.close()
+    assert [row["item_id"] for row in rows] == [f"item-{n}" for n in range(11, -1, -1)]
+    assert {row["topic_id"] for row in rows} == {"topic-a", "topic-c"}
+    assert {row["joined_topic_id"] for row in rows} == {"topic-a", "topic-b", "topic-c"}
+    for kind in KINDS:
+        exported = [row async for row in reader.export(kind)]
+        assert len(exported) == await reader.count_export(kind) > 0
+        assert set(exported[0]) == set(KINDS[kind].columns)
+
+
+async def test_export_keeps_to_its_filters(reader: PostgresReader) -> None:
+    since = END - timedelta(minutes=25)
+    rows = [row async for row in reader.export("items", Filters(since=since, until=END, trend="term:phone"))]
+    assert [row["item_id"] for row in rows] == ["item-2", "item-1"]
+    with pytest.raises(SettingsError, match="no kind"):
+        await reader.count_export("people")
+
+
+def test_sync_reader_gives_the_same_answers(world: World) -> None:
+    with SyncReader(replace(world.config, export_rows=5), clock=lambda: END) as reader:
+        assert [t.trend_id for t in reader.ask(reader.reader.top()).trends] == ["term:phone", "rust"]
+        assert len(list(reader.export("items"))) == 12
+        first = next(reader.export("items"))
+        assert first["item_id"] == "item-11"
+
+
+def test_deleted_items_are_counted_and_shown_no_more(config: PostgresConfig) -> None:
+    async def go() -> None:
+        world = World(config)
+        writer = PostgresWriter(config, clock=lambda: END)
+        await writer.open()
+        await writer.write(world.records)
+        gone = next(r for r in world.records if isinstance(r, EnrichedItem) and r.item.item_id == "item-8")
+        counted = [r for r in world.records if isinstance(r, Mention) and r.item_id == "item-8"]
+        await writer.write(
+            [
+                msgspec.structs.replace(gone, change=Change.DELETED, vector=None, seq=200),
+                *(msgspec.structs.replace(m, weight=-1, seq=200) for m in counted),
+            ]
+        )
+        await writer.close()
+        reader = PostgresReader(config, clock=lambda: END)
+        view = await reader.topic("topic-c")
+        phone = await reader.trend("term:phone")
+        hits = await reader.search("crab")
+        await reader.close()
+        assert view is not None
+        assert phone is not None
+        assert "item-8" not in {m.item_id for m in view.members}
+        assert "item-8" not in {m.item_id for m in phone.items}
+        assert [t.topic_id for t in phone.row.topics] == ["topic-a"]
+        assert "item-8" not in {i.item_id for hit in hits for i in hit.items}
+
+    asyncio.run(go())
+
+
+async def test_store_without_this_generation_says_what_to_do(config: PostgresConfig) -> None:
+    reader = PostgresReader(config)
+    with pytest.raises(SettingsError, match="nothing is stored for generation"):
+        await reader.counts()
+    await reader.close()
+
+
+def test_counts_are_moved_on_to_the_instant_of_the_question() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    assert counts_until((4, 5), start, 3600, start + timedelta(minutes=59), 3) == (0, 4, 5)
+    assert counts_until((4, 5), start, 3600, start + timedelta(hours=2), 3) == (5, 0, 0)
+    assert counts_until((4, 5), start, 3600, start + timedelta(days=900), 3) == (0, 0, 0)
+    assert counts_until((4, 5), start, 3600, start - timedelta(days=9), 1) == (5,)
