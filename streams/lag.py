@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -13,6 +13,13 @@ from streams.io import Addresser
 from streams.table import Stream
 
 TIMEOUT_S: Final = 20.0
+
+
+class Lag(NamedTuple):
+    """``records`` offsets behind (transaction markers count) of ``ends``, the ends of all partitions added up."""
+
+    records: int
+    ends: int
 
 
 class LagProbe:
@@ -26,13 +33,13 @@ class LagProbe:
             kafka.client(**{"group.id": kafka.id_of(generation, flow), "isolation.level": "read_uncommitted"})
         )
 
-    def lag(self) -> dict[str, int]:
-        """Offsets behind, by stream. 0 everywhere means that all that is in the inputs has been dealt with.
+    def lag(self) -> dict[str, Lag]:
+        """How far behind, by stream. 0 everywhere means that all that is in the inputs has been dealt with.
 
         Raises:
             UnavailableError: the broker does not answer.
         """
-        lags: dict[str, int] = {}
+        lags: dict[str, Lag] = {}
         try:
             wanted = [TopicPartition(*p) for p in self._partitions]
             for partition in self._client.committed(wanted, TIMEOUT_S):
@@ -40,7 +47,8 @@ class LagProbe:
                     TopicPartition(partition.topic, partition.partition), TIMEOUT_S
                 )
                 done = partition.offset if partition.offset >= 0 else low
-                lags[partition.topic] = lags.get(partition.topic, 0) + max(high - done, 0)
+                before = lags.get(partition.topic, Lag(0, 0))
+                lags[partition.topic] = Lag(before.records + max(high - done, 0), before.ends + high)
         except KafkaException as error:
             raise UnavailableError(f"asking for the lag of {self._flow}: {error}") from None
         return lags

@@ -43,9 +43,8 @@ def prepare(flow: str, settings: Settings) -> tuple[FlowSpec, Wire]:
 
         return score.SPEC, lambda s: score.wire(s, TrendScorer(ScoringConfig(), settings.generation))
     if flow == "summarize":
-        from models.summaries import SummarizeEngine
-
         from flows import summarize
+        from models.summaries import SummarizeEngine
 
         return summarize.SPEC, lambda s: summarize.wire(s, SummarizeEngine(settings.generation))
     if flow == "store":

@@ -15,6 +15,7 @@ from trends.cli.context import give
 
 COMMANDS: tuple[str, ...] = (
     "trends.cli.stack",
+    "trends.cli.demo",
     "trends.cli.settings",
     "trends.cli.track",
     "trends.cli.streams",
