@@ -79,7 +79,8 @@ _ITEM = (
     "item_id, source, kind, title, url, author, publisher, published_at, first_seen, points, comments, trend_id, "
     "topic_id, echo_of"
 )
-_QUERY = "(websearch_to_tsquery('pg_catalog.english', $1) || websearch_to_tsquery('pg_catalog.simple', $1))"
+_ENGLISH = "websearch_to_tsquery('pg_catalog.english', $1)"
+_SIMPLE = "websearch_to_tsquery('pg_catalog.simple', $1)"
 
 
 class PostgresReader:
@@ -303,20 +304,22 @@ class PostgresReader:
             SettingsError: the vector has other dimensions than this generation.
         """
         text = text.replace("\0", " ")
+        # The index finds what either reading of the words matches; each item is then held to that of its language.
         item_query = self._ask(
             "search",
             f"SELECT {_ITEM}, ts_rank(text, query) AS relevance FROM ("
-            f"SELECT {_ITEM}, {{g}}.item_text(lang, title, body) AS text, q.query FROM {{g}}.items, "
-            f"(SELECT {_QUERY} AS query) q WHERE {{g}}.item_text(lang, title, body) @@ q.query AND NOT deleted "
-            "ORDER BY first_seen DESC LIMIT $2) found "
+            f"SELECT {_ITEM}, text, query FROM (SELECT *, {{g}}.item_text(lang, title, body) AS text, "
+            f"CASE WHEN coalesce(lang, 'en') LIKE 'en%' THEN {_ENGLISH} ELSE {_SIMPLE} END AS query FROM {{g}}.items "
+            f"WHERE {{g}}.item_text(lang, title, body) @@ ({_ENGLISH} || {_SIMPLE}) AND NOT deleted) either "
+            "WHERE text @@ query ORDER BY first_seen DESC LIMIT $2) found "
             "ORDER BY relevance DESC, points + comments DESC, item_id LIMIT $3",
             text, TEXT_CANDIDATES, 10 * limit,
         )  # fmt: skip
         summary_query = self._ask(
             "search",
-            "SELECT topic_id, ts_rank({g}.summary_text(headline, summary, keywords), q.query) AS relevance "
-            f"FROM {{g}}.topic_summaries, (SELECT {_QUERY} AS query) q "
-            "WHERE {g}.summary_text(headline, summary, keywords) @@ q.query ORDER BY relevance DESC, topic_id LIMIT $2",
+            f"SELECT topic_id, ts_rank({{g}}.summary_text(headline, summary, keywords), {_ENGLISH}) AS relevance "
+            f"FROM {{g}}.topic_summaries WHERE {{g}}.summary_text(headline, summary, keywords) @@ {_ENGLISH} "
+            "ORDER BY relevance DESC, topic_id LIMIT $2",
             text, 5 * limit,
         )  # fmt: skip
         items, summaries, vectors = await asyncio.gather(item_query, summary_query, self._nearest(vector))
