@@ -24,12 +24,10 @@ class SummarizeStep:
 
     def __call__(self, decoded: Decoded[TopicUpdate]) -> Outbox:
         out = outbox(decoded, self._address)
-        updates = [r.record for r in decoded.oks]
-        homes = {topic.topic_id: topic.trend_id for topic in updates}
-        summarised = self._engine.apply(updates)
+        summarised = self._engine.apply([r.record for r in decoded.oks])
         out.records.extend(self._address.record(SUMMARIES, s, s.topic_id, s.trend_id) for s in summarised.summaries)
         for key, value in summarised.state:
-            partition = partition_of(homes[key.decode()], self._partitions)
+            partition = partition_of(summarised.homes[key], self._partitions)
             out.records.append(self._address.state(SUMMARIZE_STATE, partition, key, value))
         return out
 

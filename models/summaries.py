@@ -197,6 +197,8 @@ class _Last(msgspec.Struct, array_like=True):
     """The size from which it is summarised again."""
     leading: list[bytes]
     """Hashes of its leading items."""
+    trend_id: str
+    """Its home trend: where its state is placed."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -218,6 +220,8 @@ class Summarised:
 
     summaries: list[TopicSummary]
     state: list[tuple[bytes, bytes | None]]
+    homes: dict[bytes, str]
+    """The home trend of each key in ``state``, which places it."""
 
 
 class SummarizeEngine:
@@ -276,17 +280,19 @@ class SummarizeEngine:
         summaries = [self._summary(update) for update in due]
         state: list[tuple[bytes, bytes | None]] = []
         for update in due:
-            last = _Last(_next_size(update.size), _leading(update))
+            last = _Last(_next_size(update.size), _leading(update), update.trend_id)
             self._topics[update.topic_id] = last
             self._topics.move_to_end(update.topic_id)
             state.append((update.topic_id.encode(), _encode(last)))
+        homes = {update.topic_id.encode(): update.trend_id for update in newest.values()}
         for update in newest.values():
             if update.life in (Life.MERGED, Life.FADED) and self._topics.pop(update.topic_id, None) is not None:
                 state.append((update.topic_id.encode(), None))
         while len(self._topics) > self._max_topics:
-            topic_id, _ = self._topics.popitem(last=False)
+            topic_id, forgotten = self._topics.popitem(last=False)
             state.append((topic_id.encode(), None))
-        return Summarised(summaries, state)
+            homes[topic_id.encode()] = forgotten.trend_id
+        return Summarised(summaries, state, homes)
 
     def _is_due(self, update: TopicUpdate) -> bool:
         if update.life in (Life.MERGED, Life.FADED) or update.size < FIRST_SIZE or not update.items:

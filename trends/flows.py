@@ -44,9 +44,10 @@ def prepare(flow: str, settings: Settings) -> tuple[FlowSpec, Wire]:
         return score.SPEC, lambda s: score.wire(s, TrendScorer(ScoringConfig(), settings.generation))
     if flow == "summarize":
         from flows import summarize
-        from models.summaries import SummarizeEngine
+        from models.summaries import ExtractiveSummariser, SummarizeEngine
+        from streams.dead_letters import now_utc
 
-        return summarize.SPEC, lambda s: summarize.wire(s, SummarizeEngine(settings.generation))
+        return summarize.SPEC, lambda s: summarize.wire(s, SummarizeEngine(ExtractiveSummariser(), now_utc))
     if flow == "store":
         from flows import store
 
