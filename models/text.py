@@ -9,7 +9,7 @@ import hashlib
 import html
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -173,7 +173,12 @@ def _split(word: str) -> Iterator[str]:
 
 def terms(text: str) -> list[str]:
     """The distinct salient terms of a text, in order of appearance: what tells it from other texts."""
-    return [term for term in dict.fromkeys(tokens(text)) if len(term) > 1 and salience(term) >= MIN_TERM_SALIENCE]
+    return salient(tokens(text))
+
+
+def salient(words: Iterable[str]) -> list[str]:
+    """The distinct salient ones among the tokens of a text, in order of appearance."""
+    return [word for word in dict.fromkeys(words) if len(word) > 1 and salience(word) >= MIN_TERM_SALIENCE]
 
 
 @lru_cache(maxsize=SALIENCE_CACHE_WORDS)

@@ -1,0 +1,585 @@
+"""The one cluster process's decisions: repeats, edits, deletions, echoes, topics and their lives, each with a number.
+
+``ClusterEngine`` is a deterministic function of the items that it was given, in their order: how they were cut into
+calls does not matter, nor does a restart, since the state records that each call returns hold all that it decides by.
+No I/O and no clock: time is what the items say (``models.state`` says how state is written, ``flows.cluster`` wires).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import numpy as np
+from msgspec.structs import replace
+
+from models.clustering import LOOK_AHEAD, ClusterConfig, Point, TopicSpace, points
+from models.echoes import (
+    DELETED,
+    ECHO,
+    FORGET_SHARE,
+    MAX_NAMES,
+    MAX_SIMILARITY,
+    TEXT_ORIGINAL,
+    TICKS,
+    URL_ORIGINAL,
+    Entry,
+    ItemIndex,
+    key_of,
+)
+from models.state import EngineState, Restored, StateLog, amounts, engagement_of
+from models.text import canonical_url, embedding_text, is_front_page, salient, tokens
+from models.topics import LEADING, SHOWN_TERMS, SHOWN_TRENDS, Member, Topic, at, direction, member_of, micros
+from streams.ids import topic_id_of
+from streams.records import (
+    Change,
+    EmbeddedItem,
+    Engagement,
+    EnrichedItem,
+    Kind,
+    Life,
+    Mention,
+    Observation,
+    TopicSums,
+    TopicUpdate,
+)
+from streams.vectors import decode_vector, encode_vector
+
+COPY_TOKENS: Final = 3
+"""A text of fewer words ("Home", "Open thread") is no copy of another."""
+MAX_MENTIONS: Final = 2
+SWEEP: Final = timedelta(hours=6)
+"""Items beyond the horizon are looked for at each such step of event time."""
+AHEAD_OF_CLOCK: Final = timedelta(days=1)
+"""An item from further in the future than this counts as this far: a wrong clock keeps no topic alive for good."""
+_US: Final = 1_000_000
+_NO_ENGAGEMENT: Final = Engagement()
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What one call decided, in the order in which it is to be written."""
+
+    enriched: list[EnrichedItem] = field(default_factory=list)
+    mentions: list[Mention] = field(default_factory=list)
+    updates: list[TopicUpdate] = field(default_factory=list)
+    """One per topic that changed, its last state; those that were merged away come after their winners."""
+    state: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    """Newest value per key, for a compacted stream; None deletes the key."""
+    failed: list[tuple[EmbeddedItem, str]] = field(default_factory=list)
+    """Items that contradict what went before (another model, a broken vector), and why."""
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """An item that could be decoded, on its way to a decision."""
+
+    embedded: EmbeddedItem
+    item_id: bytes
+    point: Point
+    copyable: bool
+    ahead: int
+
+
+class ClusterEngine:
+    """All topics and all items within the horizon of one generation, and what happens to them.
+
+    Measured (one core, 384 dimensions): see ``docs/architecture.md``. Memory: 70 to 80 bytes an item, about 10 kB a
+    topic; both are bounded by the config.
+    """
+
+    def __init__(self, config: ClusterConfig, generation: str) -> None:
+        self._config = config
+        self._generation = generation
+        self._index = ItemIndex()
+        self._topics: dict[str, Topic] = {}
+        self._space: TopicSpace | None = None
+        self._state = EngineState()
+        self._restored: Restored | None = None
+        self._log = StateLog()
+        self._changed: dict[str, None] = {}
+        """Topics to write an update of at the end of the call."""
+        self._born: set[str] = set()
+        self._ended: list[TopicUpdate] = []
+        self._round: set[str] = set()
+        """Topics whose centroid changed since the last look for merges."""
+
+    @property
+    def active_topics(self) -> int:
+        """Topics that a new item may still join."""
+        return len(self._topics)
+
+    @property
+    def indexed_items(self) -> int:
+        """Items within the horizon."""
+        return len(self._index)
+
+    @property
+    def index_bytes(self) -> int:
+        """Memory of the item index."""
+        return self._index.nbytes
+
+    # ------------------------------------------------------------------------------------------------- decisions
+
+    def apply(self, items: Sequence[EmbeddedItem]) -> Decisions:
+        """Decides about some items, in their order.
+
+        Raises:
+            RuntimeError: state was restored and ``finish_restore`` was not called.
+        """
+        if self._restored is not None:
+            raise RuntimeError("state was restored: call finish_restore() before apply()")
+        out = Decisions()
+        for begin in range(0, len(items), LOOK_AHEAD):
+            for arrival in self._arrivals(items[begin : begin + LOOK_AHEAD], out):
+                self._decide(arrival, out)
+        self._write_updates(out)
+        out.state.extend(self._log.records(self._index, self._topics, self._space, self._state))
+        return out
+
+    def _arrivals(self, items: Sequence[EmbeddedItem], out: Decisions) -> list[_Arrival]:
+        """Items with their point in the space; those that cannot be decoded go to ``failed``."""
+        good: list[tuple[EmbeddedItem, bytes, list[str]]] = []
+        vectors: list[np.ndarray[tuple[int], np.dtype[np.float32]]] = []
+        for embedded in items:
+            try:
+                item_id = UUID(embedded.item.item_id).bytes
+                vector = self._vector(embedded)
+            except ValueError as error:
+                out.failed.append((embedded, str(error)))
+                continue
+            good.append((embedded, item_id, tokens(embedding_text(embedded.item))))
+            vectors.append(vector)
+        if not good:
+            return []
+        assert self._space is not None
+        found = points(np.stack(vectors), [salient(words) for _, _, words in good])
+        self._space.look_ahead(found)
+        return [
+            _Arrival(embedded, item_id, point, len(words) >= COPY_TOKENS, i)
+            for i, ((embedded, item_id, words), point) in enumerate(zip(good, found, strict=True))
+        ]
+
+    def _vector(self, embedded: EmbeddedItem) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        """The item's vector; zeros where it has none. The first item fixes model and dimensions of the generation."""
+        state = self._state
+        if embedded.vector is not None:
+            vector = decode_vector(embedded.vector, embedded.dimensions)
+        else:
+            vector = np.zeros(embedded.dimensions, np.float32)
+        if not state.model:
+            state.model, state.dimensions = embedded.model, embedded.dimensions
+            self._space = TopicSpace(self._config, state.dimensions)
+        if (embedded.model, embedded.dimensions) != (state.model, state.dimensions):
+            raise ValueError(
+                f"vector of {embedded.model} with {embedded.dimensions} dimensions in generation {self._generation}, "
+                f"which is of {state.model} with {state.dimensions}: another model needs another generation"
+            )
+        return vector
+
+    def _believed_us(self, us: int) -> int:
+        """A time that is not further ahead of the clock than is believed; the first items are believed as they are."""
+        clock_us = self._state.clock_us
+        return min(us, clock_us + AHEAD_OF_CLOCK // timedelta(microseconds=1)) if clock_us else us
+
+    def _next_seq(self) -> int:
+        self._state.seq += 1
+        return self._state.seq
+
+    def _decide(self, arrival: _Arrival, out: Decisions) -> None:
+        item = arrival.embedded.item
+        arrival.point.at_us = self._believed_us(micros(item.observed_at))
+        row = self._index.find(arrival.item_id)
+        entry = self._index.entry(row) if row >= 0 else None
+        tick = micros(item.observed_at) * TICKS // _US
+        if entry is not None and tick <= entry.tick:
+            return  # the same observation again, or one that comes late
+        if item.kind is Kind.DELETED:
+            self._delete(arrival, entry, tick, out)
+        elif entry is None or not entry.topic:
+            self._first(arrival, tick, out)
+        else:
+            self._again(arrival, entry, tick, out)
+
+    def _first(self, arrival: _Arrival, tick: int, out: Decisions) -> None:
+        """An item that was never seen: it joins or founds a topic, and its trends are fixed."""
+        item = arrival.embedded.item
+        seq = self._next_seq()
+        event_us = self._believed_us(micros(item.event_time))
+        entry = Entry(
+            text=key_of(arrival.embedded.text_hash),
+            url=_url_key(item),
+            origin=0,
+            topic=b"",
+            home=item.trend_id,
+            mentions=_mentions(item),
+            first_s=max(0, event_us // _US),
+            tick=tick,
+            flags=0,
+            similarity=0,
+            engagement=amounts(item.engagement),
+        )
+        original = self._index.original(entry.text if arrival.copyable else 0, entry.url)
+        echo_of = self._index.id_at(original) if original >= 0 else None
+        topic, similarity = self._join(arrival, echo_of, original)
+        is_new = topic is None
+        if topic is None:
+            topic, similarity = self._found(arrival, event_us, seq), 1.0
+        elif echo_of is None and (member := topic.copied_by(arrival.point.vector, self._config.copy_at)):
+            echo_of = UUID(member.item_id).bytes
+        self._count_in(topic, arrival, seq, event_us, echo=echo_of is not None, is_new=is_new)
+        entry.topic = UUID(topic.topic_id).bytes
+        entry.similarity = round(min(1.0, max(0.0, similarity)) * MAX_SIMILARITY)
+        if echo_of is not None:
+            entry.origin, entry.url, entry.flags = int.from_bytes(echo_of[8:], "big"), 0, ECHO
+        else:
+            entry.flags = _originals(arrival, entry)
+        self._put(arrival.item_id, entry)
+        out.enriched.append(
+            self._enriched(arrival, entry, Change.FIRST, seq, similarity=round(similarity, 4), is_new=is_new)
+        )
+        self._mention(arrival, entry, item.event_time, 1, item.engagement, seq, out)
+        self._state.observed_us.append(micros(item.observed_at))
+        if len(self._state.observed_us) >= self._config.merge_every_items:
+            self._maintain()
+
+    def _join(self, arrival: _Arrival, echo_of: bytes | None, original: int) -> tuple[Topic | None, float]:
+        """The topic of its original where that may still grow, else the nearest; None: it founds one."""
+        assert self._space is not None
+        if echo_of is not None:
+            topic = self._topics.get(_text(self._index.topic_of(original)))
+            if topic is not None:
+                return topic, self._space.similarity(topic.topic_id, arrival.point)
+        nearest = self._space.nearest(arrival.point, arrival.ahead)
+        return (self._topics[nearest[0]], nearest[1]) if nearest else (None, 0.0)
+
+    def _found(self, arrival: _Arrival, event_us: int, seq: int) -> Topic:
+        assert self._space is not None
+        item = arrival.embedded.item
+        topic_id = topic_id_of(self._generation, item.item_id)
+        if topic_id in self._topics or self._index.topics.number_of(UUID(topic_id).bytes):
+            # It founded one before it was forgotten, and items still refer to that one.
+            topic_id = topic_id_of(self._generation, f"{item.item_id}/{seq}")
+        topic = Topic(
+            topic_id=topic_id,
+            trend_id=item.trend_id,
+            founded_us=micros(item.observed_at),
+            first_us=event_us,
+            last_us=event_us,
+            round=self._state.round,
+        )
+        self._topics[topic_id] = topic
+        self._space.found(topic_id, topic.founded_us, arrival.point)
+        self._born.add(topic_id)
+        return topic
+
+    def _count_in(self, topic: Topic, arrival: _Arrival, seq: int, event_us: int, *, echo: bool, is_new: bool) -> None:
+        """One more item of a topic. An echo counts, but neither moves the topic nor stands for it."""
+        assert self._space is not None
+        item, point = arrival.embedded.item, arrival.point
+        topic.count(item, item.trend_id, event_us, echo, 1)
+        topic.engage(item.engagement, event_us)
+        if echo and not is_new:
+            self._space.touch(topic.topic_id, point.at_us)
+        else:
+            if not is_new:
+                self._space.add(topic.topic_id, point)
+            topic.round = self._state.round
+            self._round.add(topic.topic_id)
+            member = member_of(item, direction(point.vector), seq)
+            self._admit(topic, [member])
+        self._touch(topic, seq)
+
+    def _again(self, arrival: _Arrival, entry: Entry, tick: int, out: Decisions) -> None:
+        """A later observation: engagement, an edit, or an item that is back after its deletion."""
+        item = arrival.embedded.item
+        back = entry.has(DELETED)
+        text = key_of(arrival.embedded.text_hash)
+        change = Change.EDIT if back or text != entry.text else Change.ENGAGEMENT
+        delta = item.engagement.minus(engagement_of(entry.engagement))
+        entry.text, entry.tick, entry.engagement = text, tick, amounts(item.engagement)
+        if not entry.has(ECHO):
+            entry.url = _url_key(item)
+            entry.flags = _originals(arrival, entry)
+        else:
+            entry.flags = ECHO
+        self._put(arrival.item_id, entry)
+        if change is Change.ENGAGEMENT and delta == _NO_ENGAGEMENT:
+            return  # seen again, unchanged: it is only known for longer
+        seq = self._next_seq()
+        out.enriched.append(self._enriched(arrival, entry, change, seq))
+        if back or delta != _NO_ENGAGEMENT:
+            when = at(entry.first_s * _US) if back else item.observed_at
+            self._mention(arrival, entry, when, int(back), delta, seq, out)
+        topic = self._topics.get(_text(entry.topic))
+        if topic is None:
+            return
+        if back:
+            topic.count(item, entry.home, entry.first_s * _US, entry.has(ECHO), 1)
+        topic.engage(delta, self._believed_us(micros(item.observed_at)))
+        place = topic.place_of(item.item_id)
+        if place is not None:
+            vector = topic.members[place].vector if change is Change.ENGAGEMENT else direction(arrival.point.vector)
+            topic.members[place] = member_of(item, vector, topic.members[place].joined)
+            self._log.members[topic.topic_id, place] = None
+        self._touch(topic, seq)
+
+    def _delete(self, arrival: _Arrival, entry: Entry | None, tick: int, out: Decisions) -> None:
+        """Its source has taken it away. Of an unknown item it is remembered, so that a late older sighting is none."""
+        item = arrival.embedded.item
+        if entry is None:
+            entry = Entry(0, 0, 0, b"", "", (), 0, tick, DELETED, 0, (0, 0, 0, 0, 0))
+        gone = entry.has(DELETED)
+        before = engagement_of(entry.engagement)
+        entry.tick = tick
+        if not gone:
+            entry.flags = entry.flags & ECHO | DELETED
+            entry.engagement = (0, 0, 0, 0, 0)
+        self._put(arrival.item_id, entry)
+        if gone:
+            return
+        seq = self._next_seq()
+        out.enriched.append(self._enriched(arrival, entry, Change.DELETED, seq))
+        delta = _NO_ENGAGEMENT.minus(before)
+        self._mention(arrival, entry, at(entry.first_s * _US), -1, delta, seq, out)
+        topic = self._topics.get(_text(entry.topic))
+        if topic is None:
+            return
+        topic.count(item, entry.home, entry.first_s * _US, entry.has(ECHO), -1)
+        topic.engage(delta, entry.first_s * _US)
+        place = topic.place_of(item.item_id)
+        if place is not None:
+            del topic.members[place]
+            self._log.members[topic.topic_id, place] = None
+        self._touch(topic, seq)
+        if topic.size <= 0:
+            self._end(topic, Life.FADED, seq)
+
+    # ------------------------------------------------------------------------------------------------ lives of topics
+
+    def _touch(self, topic: Topic, seq: int) -> None:
+        topic.seq = seq
+        self._changed[topic.topic_id] = None
+        self._log.topics[topic.topic_id] = None
+
+    def _admit(self, topic: Topic, members: Iterable[Member]) -> None:
+        assert self._space is not None
+        for place in topic.admit(members, self._space.sums_of(topic.topic_id)):
+            self._log.members[topic.topic_id, place] = None
+
+    def _end(self, topic: Topic, life: Life, seq: int, merged_into: str | None = None) -> None:
+        """A topic takes no more items: its last update, and all of its state but the merge goes."""
+        assert self._space is not None
+        topic.seq = seq
+        self._ended.append(self._update(topic, life, merged_into))
+        if merged_into:
+            self._space.merge(merged_into, topic.topic_id)
+        else:
+            self._space.drop(topic.topic_id)
+        del self._topics[topic.topic_id]
+        self._changed.pop(topic.topic_id, None)
+        self._round.discard(topic.topic_id)
+        self._log.topics[topic.topic_id] = None
+        for place in topic.members:
+            self._log.members[topic.topic_id, place] = None
+
+    def _maintain(self) -> None:
+        """What happens every so many new items: the clock, merges, topics that fade, items that are forgotten."""
+        state = self._state
+        state.clock_us = statistics.median_low(state.observed_us)
+        state.observed_us = []
+        self._merge_topics()
+        self._fade_topics()
+        self._forget_items()
+
+    def _merge_topics(self) -> None:
+        assert self._space is not None
+        pairs = self._space.alike(self._round)
+        self._round = set()
+        self._state.round += 1
+        for winner_id, loser_id in pairs:
+            winner, loser = self._topics[winner_id], self._topics[loser_id]
+            seq = self._next_seq()
+            members = list(loser.members.values())
+            self._index.topics.merged(UUID(loser_id).bytes, UUID(winner_id).bytes)
+            if self._index.topics.number_of(UUID(loser_id).bytes):
+                self._log.merges[UUID(loser_id).bytes] = UUID(winner_id).bytes
+            winner.absorb(loser)
+            self._end(loser, Life.MERGED, seq, winner_id)
+            self._admit(winner, members)
+            winner.round = self._state.round
+            self._round.add(winner_id)
+            self._touch(winner, seq)
+
+    def _fade_topics(self) -> None:
+        """Topics without a new item for too long, and the longest waiting where there are too many."""
+        assert self._space is not None
+        waiting = sorted((self._space[topic_id].last_us, topic_id) for topic_id in self._topics)
+        latest_us = self._state.clock_us - self._config.fade_after // timedelta(microseconds=1)
+        excess = len(waiting) - self._config.max_topics
+        for i, (heard_us, topic_id) in enumerate(waiting):
+            if heard_us >= latest_us and i >= excess:
+                break
+            self._end(self._topics[topic_id], Life.FADED, self._next_seq())
+
+    def _forget_items(self) -> None:
+        """Items beyond the horizon, once for each step of event time; the oldest where there are too many."""
+        state, step_s = self._state, int(SWEEP.total_seconds())
+        before_s = int(state.clock_us // _US - self._config.horizon.total_seconds()) // step_s * step_s
+        if before_s > state.swept_s:
+            state.swept_s = before_s
+            self._forget_before(before_s)
+        known = len(self._index)
+        if known > self._config.max_items:
+            self._forget_before(self._index.oldest(1.0 - (1.0 - FORGET_SHARE) * self._config.max_items / known))
+        elif self._index.trends > (1.0 - FORGET_SHARE) * MAX_NAMES:
+            self._forget_before(self._index.oldest(FORGET_SHARE))
+
+    def _forget_before(self, seen_s: int) -> None:
+        for row in self._index.older_than(seen_s):
+            self._log.items[self._index.id_at(row)] = None
+            for topic in self._index.forget(row):
+                self._log.merges[topic] = None
+
+    # ---------------------------------------------------------------------------------------------------- records
+
+    def _put(self, item_id: bytes, entry: Entry) -> None:
+        for topic in self._index.put(item_id, entry):
+            self._log.merges[topic] = None
+        self._log.items[item_id] = None
+
+    def _enriched(
+        self, arrival: _Arrival, entry: Entry, change: Change, seq: int, *,
+        similarity: float | None = None, is_new: bool | None = None,
+    ) -> EnrichedItem:  # fmt: skip
+        embedded, item, topic_id = arrival.embedded, arrival.embedded.item, _text(entry.topic)
+        if (item.trend_id, item.mentions) != (entry.home, entry.mentions):
+            item = replace(item, trend_id=entry.home, mentions=entry.mentions)
+        origin = self._index.id_of_origin(entry.origin)
+        return EnrichedItem(
+            generation=self._generation,
+            item=item,
+            change=change,
+            text_hash=embedded.text_hash,
+            vector=embedded.vector if change in (Change.FIRST, Change.EDIT) else None,
+            model=embedded.model,
+            dimensions=embedded.dimensions,
+            topic_id=topic_id,
+            similarity=entry.similarity / MAX_SIMILARITY if similarity is None else similarity,
+            is_new_topic=topic_id == topic_id_of(self._generation, item.item_id) if is_new is None else is_new,
+            echo_of=_text(origin) if origin else None,
+            first_seen=at(entry.first_s * _US),
+            seq=seq,
+        )
+
+    def _mention(
+        self, arrival: _Arrival, entry: Entry, event_time: datetime, weight: int, delta: Engagement, seq: int,
+        out: Decisions,
+    ) -> None:  # fmt: skip
+        """The item counted for its home trend and for those that it mentions."""
+        item = arrival.embedded.item
+        for i, trend_id in enumerate((entry.home, *entry.mentions)):
+            out.mentions.append(
+                Mention(
+                    generation=self._generation,
+                    trend_id=trend_id,
+                    item_id=item.item_id,
+                    topic_id=_text(entry.topic),
+                    home=i == 0,
+                    event_time=event_time,
+                    first_seen=at(entry.first_s * _US),
+                    publisher=item.publisher,
+                    source=item.source,
+                    weight=weight,
+                    echo=entry.has(ECHO),
+                    engagement=delta,
+                    seq=seq,
+                )
+            )
+
+    def _update(self, topic: Topic, life: Life, merged_into: str | None = None) -> TopicUpdate:
+        assert self._space is not None
+        state, space = self._state, self._space
+        nearest = topic.nearest_members(space.sums_of(topic.topic_id))[:LEADING]
+        trends = sorted(topic.trends.items(), key=lambda pair: (-pair[1], pair[0]))[:SHOWN_TRENDS]
+        return TopicUpdate(
+            generation=self._generation,
+            topic_id=topic.topic_id,
+            life=life,
+            merged_into=merged_into,
+            size=topic.size,
+            publishers=len(topic.publishers),
+            sources=dict(sorted(topic.sources.items())),
+            centroid=encode_vector(space.unit_of(topic.topic_id)),
+            model=state.model,
+            dimensions=state.dimensions,
+            terms=tuple(space.top_terms(topic.topic_id, SHOWN_TERMS)),
+            sums=TopicSums(items=topic.size, echoes=topic.echoes, engagement=topic.engagement, rank=topic.rank),
+            items=tuple(topic.members[place].shown() for place in nearest),
+            first_seen=at(topic.first_us),
+            last_seen=at(topic.last_us),
+            trend_id=topic.trend_id,
+            trends=dict(trends),
+            seq=topic.seq,
+        )
+
+    def _write_updates(self, out: Decisions) -> None:
+        for topic_id in self._changed:
+            life = Life.BORN if topic_id in self._born else Life.GREW
+            out.updates.append(self._update(self._topics[topic_id], life))
+        ended = {update.topic_id: update for update in self._ended if update.topic_id not in self._changed}
+        survivors = {update.topic_id: update.merged_into for update in ended.values() if update.merged_into}
+        for update in sorted(ended.values(), key=lambda u: u.life is Life.MERGED):
+            winner = update.merged_into
+            while winner in survivors:
+                winner = survivors[winner]
+            out.updates.append(update if winner == update.merged_into else replace(update, merged_into=winner))
+        self._changed, self._born, self._ended = {}, set(), []
+
+    # ---------------------------------------------------------------------------------------------------- restart
+
+    def restore(self, key: bytes, value: bytes | None) -> None:
+        """Takes one state record; of one key in the order of the log, different keys in any order.
+
+        Raises:
+            ValueError: a key that no engine writes.
+        """
+        if self._restored is None:
+            self._restored = Restored()
+            self._index.begin_restore()
+        self._restored.take(key, value, self._index)
+
+    def finish_restore(self) -> None:
+        """All state is there: from here on the engine decides as the one that wrote it would have."""
+        restored, self._restored = self._restored, None
+        if restored is None:
+            return
+        self._state = restored.engine_state()
+        if self._state.dimensions:
+            self._space = TopicSpace(self._config, self._state.dimensions)
+            self._topics = {topic.topic_id: topic for topic in restored.fill(self._index, self._space)}
+            self._round = {t.topic_id for t in self._topics.values() if t.round == self._state.round}
+
+
+def _text(uuid: bytes) -> str:
+    """16 bytes as the 36 characters of a UUID; empty for none."""
+    return str(UUID(bytes=uuid)) if uuid else ""
+
+
+def _mentions(item: Observation) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for name in item.mentions if name != item.trend_id))[:MAX_MENTIONS]
+
+
+def _url_key(item: Observation) -> int:
+    """The key of an item's canonical URL; 0 without one, and for a site's front page, which is no story."""
+    url = canonical_url(item.url)
+    return key_of(url) if url and not is_front_page(url) else 0
+
+
+def _originals(arrival: _Arrival, entry: Entry) -> int:
+    """What later items may copy of this one."""
+    return (TEXT_ORIGINAL if arrival.copyable else 0) | (URL_ORIGINAL if entry.url else 0)
