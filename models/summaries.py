@@ -68,14 +68,14 @@ class ExtractiveSummariser:
     def summarise(self, update: TopicUpdate) -> Summary:
         """See :class:`Summariser`. Deterministic: equal updates have equal summaries."""
         titles = list(dict.fromkeys(_title(item) for item in update.items if _title(item)))
-        weights = dict(update.terms)
-        headline = _headline(titles) or (update.terms[0][0] if update.terms else update.topic_id)
+        weights = {clean: weight for term, weight in update.terms if (clean := strip_markup(term))}
+        headline = _headline(titles) or next(iter(weights), update.topic_id)
         sentences = [part for item in update.items for part in _sentences(item.body)]
         told = _best_sentence(sentences, headline, weights)
         return Summary(
             headline=_cut(headline, MAX_HEADLINE_CHARS),
             summary=f"{told} {_coverage(update)}." if told else _second_title(update, titles, headline, weights),
-            keywords=_keywords(term for term, _ in update.terms),
+            keywords=_keywords(weights),
             method="extractive",
             model="extractive-1",
         )
@@ -140,7 +140,7 @@ def _coverage(update: TopicUpdate) -> str:
     counted = f"{items} items" if items > 1 else "One item"
     if publishers > 1:
         return f"{counted} from {publishers} publishers"
-    name = next((item.publisher for item in update.items if item.publisher), None)
+    name = next((name for item in update.items if (name := strip_markup(item.publisher or "")[:100])), None)
     return f"{counted} from {name}" if name else counted
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from models.summaries import ExtractiveSummariser, Summarised, SummarizeEngine, Summary
 from streams.codec import decode, encode
@@ -210,6 +211,15 @@ def test_memory_of_topics_is_bounded_with_tombstones() -> None:
         log.take(grown(3, topic_id=f"t{i}"))
     assert len(log.engine) == 2
     assert set(log.state) == {b"t3", b"t4"}
+
+
+def test_every_state_record_has_the_home_trend_that_places_it() -> None:
+    log = Log(max_topics=1)
+    log.take(replace(grown(3, topic_id="a"), trend_id="term:boats"))
+    log.restart()
+    made = log.take(replace(grown(3, topic_id="b"), trend_id="term:lindau"))
+    assert made.homes == {b"a": "term:boats", b"b": "term:lindau"}
+    assert {key for key, _ in made.state} == {b"a", b"b"}
 
 
 def test_a_failure_remembers_nothing_so_that_the_batch_can_be_tried_again() -> None:
