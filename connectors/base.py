@@ -154,15 +154,17 @@ class Route(Protocol):
 RouteFn = Callable[[Sighting], Route]
 
 
-class TitleRouter(Protocol):
+class ItemRouter(Protocol):
     """The router of `models.routing`."""
 
-    def route(self, title: str, body: str, tags: Sequence[str], at: datetime) -> Route: ...
+    def route(
+        self, title: str, body: str = "", tags: Sequence[str] = (), *, at: datetime, lang: str | None = None
+    ) -> Route: ...
 
 
-def routing(router: TitleRouter) -> RouteFn:
-    """A router as the runner wants it: by an item's texts and its event time."""
-    return lambda seen: router.route(seen.title, seen.body, seen.tags, seen.event_time)
+def routing(router: ItemRouter) -> RouteFn:
+    """A router as the runner wants it: by an item's texts, language and event time."""
+    return lambda seen: router.route(seen.title, seen.body, seen.tags, at=seen.event_time, lang=seen.lang)
 
 
 class Publisher(Protocol):

@@ -1,29 +1,38 @@
-"""Collecting: connectors, the router and the catalogue, put together. Used by `trends collect` and `trends demo`."""
+"""Collecting as one call: connectors, the router with its catalogue and memory, and Kafka, wired together.
+
+Used by ``trends collect`` and by the demo. What a source does stands in `connectors/`, where an item belongs in
+`models.routing`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import Final
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
 
-from connectors.base import Connector, RouteFn, Sighting
+from connectors.base import Connector, routing
 from connectors.runner import ProgressFn, Runner, SourceReport
 from models.routing import Router
+from streams.admin import StreamAdmin
+from streams.errors import UnavailableError
 from streams.producer import CatalogFollower, Publisher
+from streams.records import TrendDefinition
 from trends.settings import Settings
 
-CATALOGUE_POLL_S: Final = 0.5
-"""How soon a subject that was tracked just now is followed."""
+log = logging.getLogger(__name__)
 
+ROUTER_MEMORY: Final = "router"
+"""Under this name the router's memory stands among the cursors."""
+ROUTER_SAVE_S: Final = 30.0
+CATALOG_POLL_S: Final = 0.5
+SETTLE_ATTEMPTS: Final = 10
+SETTLE_S: Final = 0.3
 
-def routing(router: Router) -> RouteFn:
-    """The router as the runner wants it."""
-
-    def route(seen: Sighting) -> object:
-        return router.route(seen.title, seen.body, seen.tags, at=seen.event_time, lang=seen.lang)
-
-    return route  # type: ignore[return-value]
+T = TypeVar("T")
 
 
 async def collect(
@@ -32,36 +41,87 @@ async def collect(
     *,
     follow: bool = False,
     resume: bool = True,
+    for_s: float | None = None,
     progress: ProgressFn | None = None,
 ) -> tuple[SourceReport, ...]:
-    """Collects from all connectors, until they are done (``follow``: until cancelled, which returns the reports too).
+    """Collects until all sources are done; with ``follow`` until it is cancelled, or for so many seconds.
+
+    Streams that are missing are created. A cancelled call raises nothing: it returns the reports so far, and has saved
+    the cursors of what was delivered.
 
     Raises:
-        UnavailableError: Kafka takes nothing any more; cursors stand at what was acknowledged.
+        UnavailableError: Kafka takes nothing any more.
+        StreamTableError: the streams on the broker are not those of the settings.
     """
     kafka = settings.kafka()
-    router = Router()
-    follower = CatalogFollower(kafka, settings.generation, router.update)
-    try:
-        await asyncio.to_thread(follower.catch_up)
-        async with Publisher(kafka, settings.generation) as publisher:
-            runner = Runner(publisher, routing(router), follow=follow, resume=resume, progress=progress)
-            following = asyncio.create_task(_follow(follower))
-            try:
-                await runner.run(connectors)
-            except asyncio.CancelledError:
-                if not follow:
-                    raise
-            finally:
-                following.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await following
+    await asyncio.to_thread(StreamAdmin(kafka, settings.generation).apply)
+    async with Publisher(kafka, settings.generation) as publisher, _router(settings, publisher) as router:
+        runner = Runner(publisher, routing(router), follow=follow, resume=resume, progress=progress)
+        try:
+            async with asyncio.timeout(for_s):
+                return await runner.run(connectors)
+        except (TimeoutError, asyncio.CancelledError):
             return runner.reports()
+
+
+@asynccontextmanager
+async def _router(settings: Settings, publisher: Publisher) -> AsyncIterator[Router]:
+    """The router with what it knew last time, following the catalogue; its memory is saved now and then."""
+    router = Router()
+    memory = await _patiently(lambda: publisher.load_cursor(ROUTER_MEMORY))
+    if memory is not None:
+        try:
+            router.load(memory)
+        except ValueError as error:
+            log.warning("the router begins without memory: %s", error)
+    changes: deque[TrendDefinition] = deque()
+    follower = await asyncio.to_thread(CatalogFollower, settings.kafka(), settings.generation, changes.append)
+    await _patiently(lambda: asyncio.to_thread(follower.catch_up))
+    _apply(changes, router)
+    tasks = [
+        asyncio.create_task(_follow(follower, changes, router)),
+        asyncio.create_task(_remember(publisher, router)),
+    ]
+    try:
+        yield router
     finally:
-        follower.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(follower.close)
+        with contextlib.suppress(UnavailableError):
+            await publisher.save_cursor(ROUTER_MEMORY, router.dump().encode(), len(router))
 
 
-async def _follow(follower: CatalogFollower) -> None:
+async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
+    """Reads from a stream that may just have been created: its leader is known to all brokers a moment later."""
+    for _ in range(SETTLE_ATTEMPTS):
+        with contextlib.suppress(UnavailableError):
+            return await read()
+        await asyncio.sleep(SETTLE_S)
+    return await read()
+
+
+def _apply(changes: deque[TrendDefinition], router: Router) -> None:
+    while changes:
+        router.update(changes.popleft())
+
+
+async def _follow(follower: CatalogFollower, changes: deque[TrendDefinition], router: Router) -> None:
+    """Applies changes of the catalogue in the loop's own thread, where routing happens."""
     while True:
-        follower.poll()
-        await asyncio.sleep(CATALOGUE_POLL_S)
+        try:
+            await asyncio.to_thread(follower.poll, CATALOG_POLL_S)
+        except UnavailableError as error:
+            log.warning("the catalogue: %s", error)
+            await asyncio.sleep(CATALOG_POLL_S)
+        _apply(changes, router)
+
+
+async def _remember(publisher: Publisher, router: Router) -> None:
+    while True:
+        await asyncio.sleep(ROUTER_SAVE_S)
+        try:
+            await publisher.save_cursor(ROUTER_MEMORY, router.dump().encode(), len(router))
+        except UnavailableError as error:
+            log.warning("the router's memory is not saved: %s", error)

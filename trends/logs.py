@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import TextIO
 
 import orjson
 
@@ -31,9 +32,9 @@ class _JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def configure_logging(settings: Settings, process: str) -> None:
-    """Sends all log lines of this process to stdout, in the format of the settings."""
-    handler = logging.StreamHandler(sys.stdout)
+def configure_logging(settings: Settings, process: str, stream: TextIO | None = None) -> None:
+    """Sends all log lines of this process to stdout (or to ``stream``), in the format of the settings."""
+    handler = logging.StreamHandler(stream or sys.stdout)
     if settings.log_format == "json":
         handler.setFormatter(_JsonFormatter(process))
     else:

@@ -17,6 +17,7 @@ COMMANDS: tuple[str, ...] = (
     "trends.cli.stack",
     "trends.cli.demo",
     "trends.cli.settings",
+    "trends.cli.collect",
     "trends.cli.track",
     "trends.cli.streams",
     "trends.cli.flow",
