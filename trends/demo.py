@@ -190,16 +190,14 @@ def _feed(
 
     async def work() -> tuple[SourceReport, ...]:
         task = asyncio.create_task(
-            collect(settings, [connector], follow=live_s is not None, progress=watch.collected), name="collect"
+            collect(settings, [connector], follow=live_s is not None, for_s=live_s, progress=watch.collected),
+            name="collect",
         )
-        deadline = time.monotonic() + live_s if live_s is not None else None
         try:
             while not task.done():
                 await asyncio.wait([task], timeout=POLL_S)
                 _raise_if_ended(supervisor)
                 watch.stages(await asyncio.to_thread(stages.look))
-                if deadline is not None and time.monotonic() > deadline:
-                    task.cancel()
             return task.result()
         finally:
             task.cancel()
