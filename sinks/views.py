@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from streams.records import TrendScore
 
 TERM_PREFIX = "term:"
 
@@ -95,6 +98,23 @@ class TopicView:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """How a trend stands at an instant, by the model that orders trends."""
+
+    trend_id: str
+    items: int
+    """In the burst window that ends at that instant."""
+    expected: float
+    burst: float
+    strength: float
+
+
+Order: TypeAlias = Callable[[Sequence[TrendScore], datetime], Sequence[Standing]]
+"""The rising ones among some scores (at most one a trend) at an instant, the strongest first. A store does not know the
+models; who opens its read side hands this in."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrendRow:
     """A trend in a list."""
 
@@ -106,12 +126,14 @@ class TrendRow:
     """Items of the slices up to the instant asked about, oldest first."""
     slice_s: int
     items: int
-    """Items in the window asked for."""
+    """Items in the burst window, as it stands at the instant asked about."""
     total: int
     publishers: int
     sources: dict[str, int]
     expected: float
     burst: float
+    strength: float
+    """The burst as readers should weigh it; 0 for a trend that does not rise."""
     velocity: float
     points: int
     comments: int
@@ -130,6 +152,7 @@ class TopTrends:
 
     now: Now
     window_s: int
+    """Seconds before it in which a trend had an item, and that its topics are of."""
     trends: tuple[TrendRow, ...]
 
 

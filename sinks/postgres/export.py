@@ -19,9 +19,9 @@ _ENGAGEMENT: Final[dict[str, ColumnType]] = {
     "points": "int", "comments": "int", "shares": "int", "stars": "int", "views": "int"
 }  # fmt: skip
 _SCORE: Final[dict[str, ColumnType]] = {
-    "slice_s": "int", "counts": "ints", "items": "int", "total": "int", "publishers": "int", "sources": "json",
-    "expected": "float", "burst": "float", "velocity": "float", **_ENGAGEMENT, "spread": "float", "rank": "float",
-    "first_seen": "time", "last_seen": "time", "version": "int",
+    "slice_s": "int", "counts": "ints", "slices": "int", "items": "int", "total": "int", "publishers": "int",
+    "sources": "json", "expected": "float", "burst": "float", "velocity": "float", **_ENGAGEMENT, "spread": "float",
+    "rank": "float", "first_seen": "time", "last_seen": "time", "version": "int",
 }  # fmt: skip
 
 

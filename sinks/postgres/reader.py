@@ -28,8 +28,10 @@ from sinks.views import (
     Bin,
     ItemView,
     Now,
+    Order,
     ScorePoint,
     SearchHit,
+    Standing,
     StoredCounts,
     TopicBrief,
     TopicView,
@@ -41,7 +43,7 @@ from sinks.views import (
 )
 from streams.errors import SettingsError, UnavailableError
 from streams.metrics import DB_QUERY_SECONDS
-from streams.records import LeadingItem
+from streams.records import Engagement, LeadingItem, TrendScore
 from streams.vectors import encode_vector
 
 log = logging.getLogger(__name__)
@@ -59,7 +61,11 @@ MERGE_LEVELS: Final = 64
 """How long a chain of merged topics is followed."""
 MERGED_IDS: Final = 10_000
 """How many topics that were merged into one are looked at."""
-SPARKLINE_SLICES: Final = 48
+SPARKLINE_SLICES: Final = 96
+BURST_SLICES: Final = 24
+"""Slices whose items are counted as a trend's current ones where no model says so."""
+RISING_CANDIDATES: Final = 300
+"""Trends of each shard, by rank key, that are ordered anew for the instant of the question."""
 TOPICS_OF_TREND: Final = 200
 """Topics of a trend, the largest in its window, that are looked at before merged ones are put together."""
 MENTIONS_OF_TREND: Final = 1_000
@@ -86,9 +92,17 @@ _SIMPLE = "websearch_to_tsquery('pg_catalog.simple', $1)"
 class PostgresReader:
     """Answers questions from all shards. One event loop; any number of questions at once."""
 
-    def __init__(self, config: PostgresConfig, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        config: PostgresConfig,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        order: Order | None = None,
+    ) -> None:
+        """``order`` says which trends rise, and how much; without it they come by their rank key as it was stored."""
         self.config = config
         self._clock = clock
+        self._order = order or by_rank
         self._shards = Shards(config)
 
     async def close(self) -> None:
@@ -113,14 +127,14 @@ class PostgresReader:
     async def top(
         self,
         *,
-        window: timedelta = timedelta(hours=24),
+        window: timedelta = timedelta(hours=96),
         limit: int = 20,
         at: datetime | None = None,
         category: str | None = None,
         source: str | None = None,
         topics: int = 3,
     ) -> TopTrends:
-        """The rising trends, best first: by rank key, among those that had an item in the window.
+        """The rising trends, the strongest first, among those that had an item in the window.
 
         Args:
             window: before now, or before ``at``.
@@ -145,11 +159,13 @@ class PostgresReader:
             "SELECT FROM {g}.items i WHERE i.trend_id = t.trend_id AND i.first_seen > $1 AND i.first_seen <= $2 "
             "AND i.category = $5)) "
             "ORDER BY t.rank DESC NULLS LAST, t.burst DESC, t.trend_id LIMIT $3",
-            since, now.time, limit, source, category,
+            since, now.time, max(RISING_CANDIDATES, 5 * limit), source, category,
         )  # fmt: skip
-        best = sorted(rows, key=rising_order)[:limit]
-        of_trends = await self._topics_of([row["trend_id"] for row in best], since, now.time, topics)
-        trends = tuple(trend_row(row, now.time, window, of_trends.get(row["trend_id"], ())) for row in best)
+        by_id = {row["trend_id"]: row for row in _newest(rows, "trend_id")}
+        scores = [trend_score(row, self.config.generation) for row in by_id.values()]
+        rising = self._order(scores, now.time)[:limit]
+        of_trends = await self._topics_of([standing.trend_id for standing in rising], since, now.time, topics)
+        trends = tuple(trend_row(by_id[s.trend_id], now.time, s, of_trends.get(s.trend_id, ())) for s in rising)
         return TopTrends(now, int(window.total_seconds()), trends)
 
     async def trend(
@@ -195,9 +211,10 @@ class PostgresReader:
         if latest is None:
             assert definition is not None
             latest = dict(_EMPTY, trend_id=trend_id, slice_start=now.time, first_seen=now.time, last_seen=now.time)
+        risen = self._order([trend_score(latest, self.config.generation)], now.time) if latest["counts"] else ()
         row = trend_row(
-            {"title": None, "category": None, **dict(latest), **_titles(definition)}, now.time, window,
-            of_trend.get(trend_id, ()),
+            {"title": None, "category": None, **dict(latest), **_titles(definition)}, now.time,
+            risen[0] if risen else None, of_trend.get(trend_id, ()),
         )  # fmt: skip
         return TrendView(
             row=row,
@@ -574,30 +591,49 @@ class PostgresReader:
         raise AssertionError("unreachable")
 
 
-def rising_order(row: Mapping[str, Any]) -> tuple[bool, float, float, str]:
-    """The order of rising trends, best first: by rank key, where there is one; then by burst."""
-    rank = row["rank"]
-    return (rank is None, -(rank or 0.0), -row["burst"], row["trend_id"])
+def by_rank(scores: Sequence[TrendScore], now: datetime) -> list[Standing]:
+    """An order from what was stored alone: by rank key; trends without one do not rise."""
+    ranked = sorted((s for s in scores if s.rank is not None), key=lambda s: (-(s.rank or 0.0), s.trend_id))
+    return [Standing(s.trend_id, sum(s.counts[-BURST_SLICES:]), s.expected, s.burst, s.burst) for s in ranked]
 
 
-def trend_row(row: Mapping[str, Any], until: datetime, window: timedelta, topics: tuple[TopicBrief, ...]) -> TrendRow:
-    """A row of trends or trend_scores, with the catalogue's title and category, as it is looked at from ``until``."""
+def trend_score(row: Mapping[str, Any], generation: str) -> TrendScore:
+    """The record behind a row of trends or trend_scores."""
+    return TrendScore(
+        generation=generation, trend_id=row["trend_id"], slice_start=row["slice_start"], slice_s=row["slice_s"],
+        counts=(*([0] * (row["slices"] - len(row["counts"]))), *row["counts"]), items=row["items"],
+        total=row["total"], publishers=row["publishers"], sources=msgspec.json.decode(row["sources"]),
+        expected=row["expected"], burst=row["burst"], velocity=row["velocity"],
+        engagement=Engagement(points=row["points"], comments=row["comments"], shares=row["shares"],
+                              stars=row["stars"], views=row["views"]),
+        spread=row["spread"], rank=row["rank"], first_seen=row["first_seen"], last_seen=row["last_seen"],
+        version=row["version"],
+    )  # fmt: skip
+
+
+def trend_row(
+    row: Mapping[str, Any], until: datetime, standing: Standing | None, topics: tuple[TopicBrief, ...]
+) -> TrendRow:
+    """A row of trends or trend_scores, with the catalogue's title and category, as it is looked at from ``until``.
+
+    Without a standing the trend does not rise.
+    """
     slice_s = row["slice_s"]
-    slices = max(1, round(window.total_seconds() / slice_s))
-    counts = counts_until(row["counts"], row["slice_start"], slice_s, until, max(slices, SPARKLINE_SLICES))
+    counts = counts_until(row["counts"], row["slice_start"], slice_s, until, SPARKLINE_SLICES)
     return TrendRow(
         trend_id=row["trend_id"],
         title=title_of(row["trend_id"], row["title"]),
         tracked=row["title"] is not None,
         category=row["category"],
-        counts=counts[-SPARKLINE_SLICES:],
+        counts=counts,
         slice_s=slice_s,
-        items=sum(counts[-slices:]),
+        items=standing.items if standing else sum(counts[-BURST_SLICES:]),
         total=row["total"],
         publishers=row["publishers"],
         sources=_largest_first(msgspec.json.decode(row["sources"])),
-        expected=row["expected"],
-        burst=row["burst"],
+        expected=standing.expected if standing else row["expected"],
+        burst=standing.burst if standing else 0.0,
+        strength=standing.strength if standing else 0.0,
         velocity=row["velocity"],
         points=row["points"],
         comments=row["comments"],
@@ -645,8 +681,9 @@ def item_view(row: Mapping[str, Any]) -> ItemView:
 
 
 _EMPTY: Final[dict[str, Any]] = {
-    "slice_s": 3_600, "counts": (), "total": 0, "publishers": 0, "sources": b"{}", "expected": 0.0, "burst": 0.0,
-    "velocity": 0.0, "points": 0, "comments": 0, "spread": 0.0, "rank": None,
+    "slice_s": 3_600, "counts": (), "slices": 0, "items": 0, "total": 0, "publishers": 0, "sources": b"{}",
+    "expected": 0.0, "burst": 0.0, "velocity": 0.0, "points": 0, "comments": 0, "shares": 0, "stars": 0, "views": 0,
+    "spread": 0.0, "rank": None, "version": 0,
 }  # fmt: skip
 """A tracked subject that nothing was found for yet."""
 
@@ -685,9 +722,15 @@ def _largest_first(counts: dict[str, int]) -> dict[str, int]:
 class SyncReader:
     """The reader for code that is not asynchronous: the same answers, on an event loop of its own."""
 
-    def __init__(self, config: PostgresConfig, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        config: PostgresConfig,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        order: Order | None = None,
+    ) -> None:
         self._thread = LoopThread("postgres-reader")
-        self.reader = PostgresReader(config, clock=clock)
+        self.reader = PostgresReader(config, clock=clock, order=order)
 
     def __enter__(self) -> SyncReader:
         return self

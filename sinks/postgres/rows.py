@@ -126,7 +126,7 @@ def _newer(group: Group) -> str:
 
 _ENGAGEMENT = ("points", "comments", "shares", "stars", "views")
 _SCORE = (
-    "bucket", "version", "slice_s", "counts", "items", "total", "publishers", "sources", "expected", "burst",
+    "bucket", "version", "slice_s", "counts", "slices", "items", "total", "publishers", "sources", "expected", "burst",
     "velocity", *_ENGAGEMENT, "spread", "rank", "first_seen", "last_seen",
 )  # fmt: skip
 
@@ -266,8 +266,8 @@ class RowBuilder:
 
     def _score(self, r: TrendScore) -> tuple[tuple[Table, Row], ...]:
         values = (
-            bucket_of(r.trend_id), r.version, r.slice_s, without_leading_zeros(r.counts), r.items, r.total,
-            r.publishers, _json(r.sources), _finite("expected", r.expected), _finite("burst", r.burst),
+            bucket_of(r.trend_id), r.version, r.slice_s, without_leading_zeros(r.counts), len(r.counts), r.items,
+            r.total, r.publishers, _json(r.sources), _finite("expected", r.expected), _finite("burst", r.burst),
             _finite("velocity", r.velocity), *_engagement(r.engagement), _finite("spread", r.spread),
             _finite("rank", r.rank), r.first_seen, r.last_seen,
         )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +16,7 @@ from sinks.postgres.config import PostgresConfig
 from sinks.postgres.export import KINDS, Filters
 from sinks.postgres.reader import PostgresReader, SyncReader
 from sinks.postgres.writer import PostgresWriter
-from sinks.views import counts_until
+from sinks.views import Standing, counts_until
 from streams.errors import SettingsError
 from streams.records import (
     Change,
@@ -66,7 +66,7 @@ class World:
                 summary(config, 1, 100), topic_id="topic-a", trend_id="term:phone", headline="Phones burn",
                 summary="Makers recall handsets whose battery overheats.", keywords=("battery", "recall"),
             ),
-            self.score("term:phone", END - HOUR, (1, 7), rank=9.0, burst=4.0, version=8),
+            self.score("term:phone", END - HOUR, (0, 0, 1, 7), rank=9.0, burst=4.0, version=8),
             self.score("rust", END, (2, 2), rank=5.0, burst=1.0, version=4),
             self.score("term:old", END - 50 * HOUR, (3,), rank=1.0, burst=2.0, version=3),
             self.score("rust", END - 30 * HOUR, (9,), rank=2.0, burst=8.0, version=2),
@@ -164,11 +164,28 @@ async def test_window_limit_source_and_category_choose_trends(reader: PostgresRe
     async def ids(**more: object) -> list[str]:
         return [t.trend_id for t in (await reader.top(**more)).trends]  # type: ignore[arg-type]
 
-    assert await ids(window=timedelta(days=7)) == ["term:phone", "rust", "term:old"]
+    assert await ids(window=timedelta(hours=24)) == ["term:phone", "rust"]
+    assert await ids() == ["term:phone", "rust", "term:old"]
     assert await ids(limit=1) == ["term:phone"]
-    assert await ids(source="file") == ["term:phone", "rust"]
+    assert await ids(source="file") == ["term:phone", "rust", "term:old"]
     assert await ids(source="rss") == []
     assert await ids(category="software") == ["rust"]
+
+
+async def test_model_decides_which_trends_rise_at_the_instant_of_the_question(world: World) -> None:
+    asked: dict[str, TrendScore] = {}
+
+    def order(scores: Sequence[TrendScore], now: datetime) -> list[Standing]:
+        assert now == END
+        asked.update({score.trend_id: score for score in scores})
+        return [Standing("term:old", 3, 0.25, 2.5, 7.5)]
+
+    reader = PostgresReader(world.config, clock=lambda: END, order=order)
+    (row,) = (await reader.top()).trends
+    await reader.close()
+    assert (row.trend_id, row.items, row.expected, row.burst, row.strength) == ("term:old", 3, 0.25, 2.5, 7.5)
+    written = {r.trend_id: r for r in world.records if isinstance(r, TrendScore) and r.version != 2}
+    assert asked == written, "a score comes back as it was written"
 
 
 async def test_past_instant_shows_the_trends_as_they_stood(reader: PostgresReader) -> None:
@@ -310,7 +327,7 @@ async def test_export_keeps_to_its_filters(reader: PostgresReader) -> None:
 
 def test_sync_reader_gives_the_same_answers(world: World) -> None:
     with SyncReader(replace(world.config, export_rows=5), clock=lambda: END) as reader:
-        assert [t.trend_id for t in reader.ask(reader.reader.top()).trends] == ["term:phone", "rust"]
+        assert [t.trend_id for t in reader.ask(reader.reader.top(limit=2)).trends] == ["term:phone", "rust"]
         assert len(list(reader.export("items"))) == 12
         first = next(reader.export("items"))
         assert first["item_id"] == "item-11"

@@ -83,6 +83,7 @@ CREATE TABLE {g}.trends (
     slice_start timestamptz NOT NULL,
     slice_s integer NOT NULL,
     counts integer[] NOT NULL,
+    slices integer NOT NULL,
     items bigint NOT NULL,
     total bigint NOT NULL,
     publishers bigint NOT NULL,
@@ -100,7 +101,8 @@ CREATE TABLE {g}.trends (
     first_seen timestamptz NOT NULL,
     last_seen timestamptz NOT NULL
 ) WITH (fillfactor = 80);
-COMMENT ON COLUMN {g}.trends.counts IS 'Items in the last slices, oldest first, without leading zeros.';
+COMMENT ON COLUMN {g}.trends.counts IS
+    'Items in the last slices, oldest first, without leading zeros; slices says how many there were with them.';
 CREATE INDEX trends_rank ON {g}.trends (rank DESC NULLS LAST);
 CREATE INDEX trends_last_seen ON {g}.trends (last_seen);
 
@@ -111,6 +113,7 @@ CREATE TABLE {g}.trend_scores (
     version bigint NOT NULL,
     slice_s integer NOT NULL,
     counts integer[] NOT NULL,
+    slices integer NOT NULL,
     items bigint NOT NULL,
     total bigint NOT NULL,
     publishers bigint NOT NULL,
