@@ -41,7 +41,7 @@ def pair(kafka: KafkaConfig, process: str, records: int) -> float:
             return 0
 
     total = records
-    session = Counted(kafka, GENERATION, FlowSpec("copy", (SOURCE,)), process)
+    session = Counted(kafka, GENERATION, FlowSpec("copy", (SOURCE,), ordered=False), process)
     target = session.address.name(TARGET)
 
     def copy(chunk: object) -> tuple[str, Outbox]:

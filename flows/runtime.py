@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -87,14 +88,37 @@ def outbox(decoded: Decoded[Any], address: Addresser) -> Outbox:
     return Outbox(decoded.positions, address.dead_letters(decoded.errs))
 
 
-def run(session: Session, wire: Callable[[Session], Wired]) -> ExitCode:
+def run(make_session: Callable[[], Session], wire: Callable[[Session], Wired]) -> ExitCode:
     """Runs one flow process until it is stopped (SIGTERM, SIGINT) or fails.
+
+    When its partitions change it begins anew with the new ones: another session, fresh models, the state read back.
+    That is what a new process would do, without the seconds that an interpreter takes to start.
 
     Returns:
         The exit code; the reason is logged in one line, an unexpected exception with its traceback.
     """
+    asked = threading.Event()
+    current: list[Session] = []
+
+    def stop(*_: object) -> None:
+        asked.set()
+        for session in current:
+            session.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: session.stop())
+        signal.signal(number, stop)
+    while True:
+        session = make_session()
+        current[:] = [session]
+        if asked.is_set():
+            session.stop()
+        code = _run_once(session, wire)
+        if code is not ExitCode.RESTART or asked.is_set():
+            return ExitCode.OK if code is ExitCode.RESTART else code
+
+
+def _run_once(session: Session, wire: Callable[[Session], Wired]) -> ExitCode:
+    """From joining the group to leaving it."""
     wired: Wired | None = None
     try:
         wired = wire(session)

@@ -10,7 +10,7 @@ from streams.records import Reason, Record
 from streams.session import FlowSpec, Session
 from streams.table import CATALOG, ENRICHED, MENTIONS, SCORES, SUMMARIES, UPDATES
 
-SPEC = FlowSpec("store", (UPDATES, ENRICHED, MENTIONS, SUMMARIES, SCORES, CATALOG))
+SPEC = FlowSpec("store", (UPDATES, ENRICHED, MENTIONS, SUMMARIES, SCORES, CATALOG), ordered=False)
 
 
 class StoreStep:

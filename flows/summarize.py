@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from models.summaries import SummarizeEngine
-
 from flows.runtime import Decoded, Wired, outbox, pipeline
+from models.summaries import SummarizeEngine
 from streams.io import Outbox
 from streams.keys import partition_of
 from streams.records import TopicUpdate
 from streams.session import FlowSpec, Session
 from streams.table import SUMMARIES, SUMMARIZE_STATE, UPDATES
 
-SPEC = FlowSpec("summarize", (UPDATES,), SUMMARIZE_STATE)
+SPEC = FlowSpec("summarize", (UPDATES,), SUMMARIZE_STATE, ordered=False)
 
 
 class SummarizeStep:

@@ -16,7 +16,7 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 69
     """Kafka, PostgreSQL or a source cannot be reached: started again, with backoff."""
     RESTART = 75
-    """The assignment changed: start again at once; nothing is wrong."""
+    """The assignment changed: a flow process begins anew with it by itself; nothing is wrong."""
     FENCED = 76
     """Another process of the same name took over: never started again."""
     NEEDS_OPERATOR = 78

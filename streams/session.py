@@ -9,8 +9,8 @@ The order of a start, and why:
 5. check that the state covers exactly what is committed;
 6. resume.
 
-From then on a changed assignment ends the process (exit 75, started again with the new one): nothing that
-is not committed yet is kept, so nothing is lost and nothing doubled.
+From then on a changed assignment ends the session, and a new one starts with the new partitions: nothing that is not
+committed yet is kept, so nothing is lost and nothing doubled.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from streams.errors import (
     UnavailableError,
 )
 from streams.io import Addresser, Chunk, Outgoing, Partition, Positions
+from streams.merge import Merge
 from streams.state import Restore, StateReader, cover_record
 from streams.table import Stream
 
@@ -70,6 +71,8 @@ class FlowSpec:
     inputs: tuple[Stream, ...]
     state: Stream | None = None
     role: Stream | None = None
+    ordered: bool = True
+    """Whether the inputs are read merged by arrival time, so that a backlog keeps the order in which it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ class Session:
         self._input_names = [self.address.name(s) for s in spec.inputs]
         self._state_name = self.address.name(spec.state) if spec.state else ""
         self._state_reader: StateReader | None = None
+        self._merge: Merge | None = None
         self._consumer = Consumer(self._consumer_config())
         self._producer = Producer(self._producer_config())
 
@@ -159,6 +163,8 @@ class Session:
                 # An offset that has gone is an error, never a silent jump.
                 "auto.offset.reset": "error",
                 "fetch.wait.max.ms": 50,
+                # Small bites of each partition where they are merged: what waits for the others waits in memory.
+                "fetch.message.max.bytes": 262_144 if self.spec.ordered else 1_048_576,
                 "queued.min.messages": 50_000,
                 # A full queue is looked at again after this long; Kafka's client would let a whole second pass.
                 "fetch.queue.backoff.ms": 10,
@@ -212,6 +218,7 @@ class Session:
             self._restore_state(restore or _ignore, on_event, progress)
         self._raise_if_changed()
         self._started = True
+        self._merge = Merge(self._consumer, self.assigned) if self.spec.ordered and len(self.assigned) > 1 else None
         self._consumer.resume([TopicPartition(*p) for p in self.assigned])
         return True
 
@@ -364,8 +371,8 @@ class Session:
         """
         messages: list[Any] = []
         positions: Positions = {}
-        message: Any
-        for message in self._consumer.consume(self.limits.chunk_records, 0):
+        arrived: list[Any] = self._consumer.consume(self.limits.chunk_records, 0)
+        for message in self._merge.take(arrived, self.limits.chunk_records) if self._merge else arrived:
             error = message.error()
             if error is None:
                 positions[(message.topic(), message.partition())] = message.offset() + 1

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from models.quality import Agreement, agreement
-
 from connectors.base import Connector
 from connectors.runner import Progress, SourceReport
 from connectors.synthetic import SyntheticConnector
+from models.quality import Agreement, agreement
 from sinks.postgres import SyncReader, migrate
 from sinks.postgres.export import Filters
 from sinks.views import StoredCounts, TopTrends

@@ -32,9 +32,8 @@ def prepare(flow: str, settings: Settings) -> tuple[FlowSpec, Wire]:
 
         return embed.SPEC, wire_embed
     if flow == "cluster":
-        from models.engine import ClusterConfig, ClusterEngine
-
         from flows import cluster
+        from models.engine import ClusterConfig, ClusterEngine
 
         return cluster.SPEC, lambda s: cluster.wire(s, ClusterEngine(ClusterConfig(), settings.generation))
     if flow == "score":

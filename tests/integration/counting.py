@@ -77,13 +77,12 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     kafka = KafkaConfig(args.bootstrap, stack=args.stack, partitions=args.partitions, session_timeout_ms=3_000)
     limits = Limits(commit_records=2_000, chunk_records=200, broker_gone_s=args.broker_gone_s)
-    session = Session(kafka, GENERATION, spec(args.single), args.name, limits)
 
     def wire(session: Session) -> Wired:
         counter = Counter(session, args.sleep_s)
         return Wired(pipeline(session, counter), counter.restore)
 
-    return run(session, wire)
+    return run(lambda: Session(kafka, GENERATION, spec(args.single), args.name, limits), wire)
 
 
 if __name__ == "__main__":

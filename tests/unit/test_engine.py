@@ -598,7 +598,7 @@ def test_stories_are_told_apart_among_noise() -> None:
             title, vector = f"lone{i} odd{i} other{i}", unit(f"noise{i}")
         else:
             truth.append(f"story{story}")
-            title = " ".join(rng.sample(stories[story], 3) + [rng.choice(["wins", "rises", "falls"])])
+            title = " ".join([*rng.sample(stories[story], 3), rng.choice(["wins", "rises", "falls"])])
             vector = unit(f"item{i}", centres[story], 0.7)
         stream.append(embedded(str(i), title, vector=vector, hours=i / 20))
     log = Log()

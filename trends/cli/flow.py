@@ -33,8 +33,8 @@ def flow(
     gets its partitions back at once, and a second process of that name makes the first one end.
 
     \b
-    Exit codes: 0 stopped, 69 Kafka or a store cannot be reached, 75 start it again (the partitions have moved),
-    76 another process of that name took over, 78 a person must decide.
+    Exit codes: 0 stopped, 69 Kafka or a store cannot be reached, 76 another process of that name took over, 78 a
+    person must decide.
     \b
     Examples:
       trends flow embed --name embed-0
@@ -51,8 +51,8 @@ def flow(
     spec, wire = prepare(name, settings)
     server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
     log.info("metrics at http://%s:%d/metrics", settings.metrics_host, server.server_port)
-    session = Session(settings.kafka(), settings.generation, spec, process, limits(settings))
+    kafka, bounds = settings.kafka(), limits(settings)
     with announced(settings.home, process, name, f"{settings.metrics_host}:{server.server_port}"):
-        code = run(session, wire)
+        code = run(lambda: Session(kafka, settings.generation, spec, process, bounds), wire)
     server.shutdown()
     raise typer.Exit(int(code))

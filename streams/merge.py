@@ -1,0 +1,95 @@
+"""Reading several partitions in the order in which their records arrived (LogAppendTime), not partition by partition.
+
+A consumer hands out what it has fetched, a batch of one partition after the other; a backlog of a month would reach
+cluster as the month of partition 0, then that of partition 1. Here the oldest head of all partitions goes first. A
+partition that has nothing fetched yet is waited for, but not for long: order is a quality here, never a guarantee.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, TopicPartition
+
+from streams.io import Partition
+
+WAIT_S: Final = 0.25
+"""How long a partition without fetched records holds the others back."""
+PAUSE_RECORDS: Final = 2_000
+"""A partition with so many waiting is paused …"""
+RESUME_RECORDS: Final = 500
+"""… until so few are left."""
+
+
+class Merge:
+    """The fetched records of some partitions, oldest first. Bounded: at most PAUSE_RECORDS and a fetch a partition."""
+
+    def __init__(
+        self, consumer: Any, partitions: Iterable[Partition], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._consumer = consumer
+        self._clock = clock
+        self._waiting: dict[Partition, deque[Any]] = {p: deque() for p in partitions}
+        self._empty: set[Partition] = set(self._waiting)
+        """Partitions with nothing fetched, whose end has not been seen: more may be on its way."""
+        self._heads: list[tuple[int, Partition]] = []
+        self._paused: set[Partition] = set()
+        self._held_since: float | None = None
+
+    def take(self, arrived: Iterable[Any], most: int) -> list[Any]:
+        """What may go on now, at most ``most`` records, in order. Ends of partitions and errors pass among them."""
+        out: list[Any] = []
+        for message in arrived:
+            error = message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                out.append(message)
+                continue
+            self._put(message, error is not None)
+        records = 0
+        while self._heads and records < most:
+            if self._empty and self._heads[0][0]:
+                now = self._clock()
+                self._held_since = self._held_since or now
+                if now - self._held_since < WAIT_S:
+                    break
+            records += 1
+            self._pop(out)
+        if not self._empty or not self._heads:
+            self._held_since = None
+        self._flow()
+        return out
+
+    def _put(self, message: Any, end: bool) -> None:
+        partition = (message.topic(), message.partition())
+        queue = self._waiting[partition]
+        if not queue:
+            self._empty.discard(partition)
+            # An end has nothing to be compared by: it goes at once.
+            heappush(self._heads, (0 if end else message.timestamp()[1], partition))
+        queue.append(message)
+
+    def _pop(self, out: list[Any]) -> None:
+        _, partition = heappop(self._heads)
+        queue = self._waiting[partition]
+        message = queue.popleft()
+        out.append(message)
+        if queue:
+            head = queue[0]
+            heappush(self._heads, (0 if head.error() else head.timestamp()[1], partition))
+        elif message.error() is None:
+            self._empty.add(partition)  # more may follow; an end says that nothing does for now
+
+    def _flow(self) -> None:
+        """Pauses partitions that are far ahead of the others, and resumes them."""
+        full = [p for p, q in self._waiting.items() if len(q) >= PAUSE_RECORDS and p not in self._paused]
+        low = [p for p in self._paused if len(self._waiting[p]) <= RESUME_RECORDS]
+        if full:
+            self._consumer.pause([TopicPartition(*p) for p in full])
+            self._paused.update(full)
+        if low:
+            self._consumer.resume([TopicPartition(*p) for p in low])
+            self._paused.difference_update(low)

@@ -1,0 +1,110 @@
+"""Merged reading: the order in which records arrived, whatever order they were fetched in."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import KafkaError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.merge import PAUSE_RECORDS, WAIT_S, Merge
+
+STREAM = "in"
+
+
+class Message:
+    def __init__(self, partition: int, offset: int, at: int, end: bool = False) -> None:
+        self._partition, self._offset, self._at, self._end = partition, offset, at, end
+
+    def topic(self) -> str:
+        return STREAM
+
+    def partition(self) -> int:
+        return self._partition
+
+    def offset(self) -> int:
+        return self._offset
+
+    def timestamp(self) -> tuple[int, int]:
+        return 2, self._at
+
+    def error(self) -> Any:
+        return KafkaError(KafkaError._PARTITION_EOF) if self._end else None
+
+
+class Consumer:
+    """Remembers what is paused."""
+
+    def __init__(self) -> None:
+        self.paused: set[int] = set()
+
+    def pause(self, partitions: Iterable[Any]) -> None:
+        self.paused |= {p.partition for p in partitions}
+
+    def resume(self, partitions: Iterable[Any]) -> None:
+        self.paused -= {p.partition for p in partitions}
+
+
+class Clock:
+    now = 1.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def merge(partitions: int, clock: Clock | None = None) -> tuple[Merge, Consumer]:
+    consumer = Consumer()
+    return Merge(consumer, [(STREAM, p) for p in range(partitions)], clock or Clock()), consumer
+
+
+logs = st.lists(st.lists(st.integers(1, 1_000), max_size=30).map(sorted), min_size=1, max_size=5)
+
+
+@given(logs, st.integers(1, 7), st.randoms(use_true_random=False))
+def test_records_go_on_by_arrival_time_and_none_is_lost(logs: list[list[int]], bite: int, rng: Any) -> None:
+    merged, _ = merge(len(logs))
+    feeds = [
+        [Message(p, i, at) for i, at in enumerate(log)] + [Message(p, len(log), 0, end=True)]
+        for p, log in enumerate(logs)
+    ]
+    out: list[Any] = []
+    while any(feeds):
+        feed = rng.choice([f for f in feeds if f])
+        bites, feed[:bite] = feed[:bite], []
+        out += merged.take(bites, most=5)
+    for _ in range(sum(map(len, logs)) + len(logs)):
+        out += merged.take([], most=5)
+    records = [m for m in out if not m.error()]
+    assert [m.timestamp()[1] for m in records] == sorted(at for log in logs for at in log)
+    for p, log in enumerate(logs):
+        assert [m.offset() for m in out if m.partition() == p] == list(range(len(log) + 1))
+
+
+def test_a_partition_that_brings_nothing_holds_the_others_back_only_for_a_while() -> None:
+    clock = Clock()
+    merged, _ = merge(2, clock)
+    fetched = [Message(0, i, i + 1) for i in range(10)]
+    assert merged.take(fetched, most=100) == []
+    clock.now += WAIT_S / 2
+    assert merged.take([], most=100) == []
+    clock.now += WAIT_S
+    assert merged.take([], most=100) == fetched
+
+
+def test_a_partition_far_ahead_is_paused_and_resumed() -> None:
+    clock = Clock()
+    merged, consumer = merge(2, clock)
+    merged.take([Message(0, i, i + 1) for i in range(PAUSE_RECORDS)], most=100)
+    assert consumer.paused == {0}
+    clock.now += 2 * WAIT_S
+    merged.take([], most=100)
+    clock.now += 2 * WAIT_S
+    while merged.take([], most=500):
+        pass
+    assert consumer.paused == set()
+
+
+def test_ends_go_on_at_once_although_another_partition_is_waited_for() -> None:
+    merged, _ = merge(2)
+    end = Message(0, 5, 0, end=True)
+    assert merged.take([end], most=10) == [end]
