@@ -33,7 +33,8 @@ def prepare(flow: str, settings: Settings) -> tuple[FlowSpec, Wire]:
         return embed.SPEC, wire_embed
     if flow == "cluster":
         from flows import cluster
-        from models.engine import ClusterConfig, ClusterEngine
+        from models.clustering import ClusterConfig
+        from models.engine import ClusterEngine
 
         return cluster.SPEC, lambda s: cluster.wire(s, ClusterEngine(ClusterConfig(), settings.generation))
     if flow == "score":

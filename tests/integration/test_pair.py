@@ -91,7 +91,7 @@ def definition(n: int) -> bytes:
 def send(kafka: KafkaConfig, count: int, transactional: bool = False, keys: int = KEYS) -> None:
     producer = Producer(kafka.client(**{"linger.ms": 5} | ({"transactional.id": uuid4().hex} if transactional else {})))
     if transactional:
-        producer.init_transactions(10)
+        producer.init_transactions(60)
         producer.begin_transaction()
     for i in range(count):
         key = f"k{i % keys}"
