@@ -43,9 +43,9 @@ MARGIN: Final = 1e-4
 """Candidates within this of the best approximate similarity are computed exactly; float32 errs by less than 1e-5."""
 LOOK_AHEAD: Final = 64
 """Items whose products with all centroids are computed at once."""
-MERGE_COSINE: Final = 0.30
+MERGE_COSINE: Final = 0.40
 """Centroids whose embeddings are less alike are never merged, however many terms they share."""
-_DAY_US: Final = 86_400_000_000
+_DAY_S: Final = 86_400
 _GROWTH_SLOTS: Final = 256
 
 
@@ -140,7 +140,7 @@ class TopicSpace:
         self._sums: Fixed = np.zeros((0, dimensions), np.int32)
         self._units: Floats = np.zeros((0, dimensions), np.float32)
         self._term_lengths = np.zeros(0, np.float64)
-        self._last_us = np.zeros(0, np.int64)
+        self._last_s = np.zeros(0, np.float64)
         self._centroids: list[Centroid | None] = []
         self._free: list[int] = []
         self._postings: dict[str, dict[int, int]] = {}
@@ -205,17 +205,20 @@ class TopicSpace:
     def _approximate(self, point: Point, ahead: int) -> NDArray[np.float64]:
         """.6 cosine − age for every slot, from the products computed ahead and those of slots changed since."""
         n = len(self._centroids)
-        cosines = np.zeros(n, np.float64)
+        scores = np.zeros(n, np.float64)
         row = self._ahead[ahead]
-        cosines[: len(row)] = row
+        scores[: len(row)] = row
         if self._touched:
             changed = np.fromiter(self._touched, np.intp, len(self._touched))
             vector = point.vector.astype(np.float32) / np.float32(math.sqrt(max(1, point.square)))
-            cosines[changed] = self._units[changed] @ vector
-        cosines *= self._config.embedding_share
-        age = (point.at_us - self._last_us[:n]) * (self._config.age_penalty / _DAY_US)
-        cosines -= np.clip(age, 0.0, self._config.max_age_penalty)
-        return cosines
+            scores[changed] = self._units[changed] @ vector
+        scores *= self._config.embedding_share
+        penalty = point.at_us / 1e6 - self._last_s[:n]
+        penalty *= self._config.age_penalty / _DAY_S
+        np.maximum(penalty, 0.0, out=penalty)
+        np.minimum(penalty, self._config.max_age_penalty, out=penalty)
+        scores -= penalty
+        return scores
 
     def _shared_terms(self, terms: Iterable[str]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Slots of the topics that share a term, and the products of the term vectors."""
@@ -240,7 +243,7 @@ class TopicSpace:
             weights = {term: squared_weight(term) for term in point.terms}
             shared = sum(weight * counts.get(term, 0) for term, weight in weights.items())
             term_cosine = shared / (math.sqrt(sum(weights.values())) * math.sqrt(centroid.term_square))
-        days = max(0, point.at_us - centroid.last_us) / _DAY_US
+        days = max(0, point.at_us - centroid.last_us) / 1e6 / _DAY_S
         penalty = min(config.max_age_penalty, config.age_penalty * days)
         return config.embedding_share * cosine + (1.0 - config.embedding_share) * term_cosine - penalty
 
@@ -268,7 +271,7 @@ class TopicSpace:
         """An echo keeps a topic awake without moving it."""
         centroid = self._by_id[topic_id]
         centroid.last_us = max(centroid.last_us, at_us)
-        self._last_us[centroid.slot] = centroid.last_us
+        self._last_s[centroid.slot] = centroid.last_us / 1e6
 
     def merge(self, winner_id: str, loser_id: str) -> None:
         """The loser's vectors and terms become the winner's."""
@@ -290,7 +293,7 @@ class TopicSpace:
             self._unpost(term, slot)
         self._sums[slot] = 0
         self._units[slot] = 0.0
-        self._last_us[slot] = 0
+        self._last_s[slot] = 0.0
         self._centroids[slot] = None
         self._free.append(slot)
         self._touched[slot] = None
@@ -320,21 +323,21 @@ class TopicSpace:
     def top_terms(self, topic_id: str, limit: int) -> list[tuple[str, float]]:
         """The heaviest terms of a topic, best first: (term, share of the heaviest)."""
         ranked = self._ranked(self._by_id[topic_id].terms)[:limit]
-        heaviest = ranked[0][1] if ranked else 1
-        return [(term, round(math.sqrt(weight / heaviest), 4)) for term, weight in ranked]
+        heaviest = ranked[0][0] if ranked else -1
+        return [(term, round(math.sqrt(weight / heaviest), 4)) for weight, term in ranked]
 
     @staticmethod
-    def _ranked(terms: dict[str, int]) -> list[tuple[str, int]]:
-        weighed = ((term, count * count * squared_weight(term)) for term, count in terms.items())
-        return sorted(weighed, key=lambda pair: (-pair[1], pair[0]))
+    def _ranked(terms: dict[str, int]) -> list[tuple[int, str]]:
+        """(−weight squared, term), the heaviest first."""
+        return sorted([(-count * count * squared_weight(term), term) for term, count in terms.items()])
 
     def _count(self, centroid: Centroid, added: dict[str, int]) -> None:
         for term, count in added.items():
             self._post(centroid, term, count)
         if len(centroid.terms) > TOPIC_TERMS:
-            for term, weight in self._ranked(centroid.terms)[KEPT_TERMS:]:
+            for weight, term in self._ranked(centroid.terms)[KEPT_TERMS:]:
                 del centroid.terms[term]
-                centroid.term_square -= weight
+                centroid.term_square += weight
                 self._unpost(term, centroid.slot)
 
     def _post(self, centroid: Centroid, term: str, added: int) -> None:
@@ -356,7 +359,7 @@ class TopicSpace:
         centroid.square = int(np.dot(wide, wide))
         self._units[slot] = wide / math.sqrt(max(1, centroid.square))
         self._term_lengths[slot] = math.sqrt(max(1, centroid.term_square))
-        self._last_us[slot] = centroid.last_us
+        self._last_s[slot] = centroid.last_us / 1e6
         self._touched[slot] = None
 
     def _take_slot(self) -> int:
@@ -369,7 +372,7 @@ class TopicSpace:
             self._sums = np.concatenate([self._sums, np.zeros((more, self.dimensions), np.int32)])
             self._units = np.concatenate([self._units, np.zeros((more, self.dimensions), np.float32)])
             self._term_lengths = np.concatenate([self._term_lengths, np.ones(more, np.float64)])
-            self._last_us = np.concatenate([self._last_us, np.zeros(more, np.int64)])
+            self._last_s = np.concatenate([self._last_s, np.zeros(more, np.float64)])
         return slot
 
     def _place(self, centroid: Centroid) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
-from uuid import UUID
 
 import numpy as np
 from msgspec.structs import replace
@@ -31,6 +30,7 @@ from models.echoes import (
     ItemIndex,
     key_of,
 )
+from models.packed import id_bytes, id_text
 from models.state import EngineState, Restored, StateLog, amounts, engagement_of
 from models.text import canonical_url, embedding_text, is_front_page, salient, tokens
 from models.topics import LEADING, SHOWN_TERMS, SHOWN_TRENDS, Member, Topic, at, direction, member_of, micros
@@ -147,7 +147,7 @@ class ClusterEngine:
         vectors: list[np.ndarray[tuple[int], np.dtype[np.float32]]] = []
         for embedded in items:
             try:
-                item_id = UUID(embedded.item.item_id).bytes
+                item_id = id_bytes(embedded.item.item_id)
                 vector = self._vector(embedded)
             except ValueError as error:
                 out.failed.append((embedded, str(error)))
@@ -230,9 +230,9 @@ class ClusterEngine:
         if topic is None:
             topic, similarity = self._found(arrival, event_us, seq), 1.0
         elif echo_of is None and (member := topic.copied_by(arrival.point.vector, self._config.copy_at)):
-            echo_of = UUID(member.item_id).bytes
+            echo_of = id_bytes(member.item_id)
         self._count_in(topic, arrival, seq, event_us, echo=echo_of is not None, is_new=is_new)
-        entry.topic = UUID(topic.topic_id).bytes
+        entry.topic = id_bytes(topic.topic_id)
         entry.similarity = round(min(1.0, max(0.0, similarity)) * MAX_SIMILARITY)
         if echo_of is not None:
             entry.origin, entry.url, entry.flags = int.from_bytes(echo_of[8:], "big"), 0, ECHO
@@ -251,7 +251,7 @@ class ClusterEngine:
         """The topic of its original where that may still grow, else the nearest; None: it founds one."""
         assert self._space is not None
         if echo_of is not None:
-            topic = self._topics.get(_text(self._index.topic_of(original)))
+            topic = self._topics.get(id_text(self._index.topic_of(original)))
             if topic is not None:
                 return topic, self._space.similarity(topic.topic_id, arrival.point)
         nearest = self._space.nearest(arrival.point, arrival.ahead)
@@ -261,7 +261,7 @@ class ClusterEngine:
         assert self._space is not None
         item = arrival.embedded.item
         topic_id = topic_id_of(self._generation, item.item_id)
-        if topic_id in self._topics or self._index.topics.number_of(UUID(topic_id).bytes):
+        if topic_id in self._topics or self._index.topics.number_of(id_bytes(topic_id)):
             # It founded one before it was forgotten, and items still refer to that one.
             topic_id = topic_id_of(self._generation, f"{item.item_id}/{seq}")
         topic = Topic(
@@ -315,7 +315,7 @@ class ClusterEngine:
         if back or delta != _NO_ENGAGEMENT:
             when = at(entry.first_s * _US) if back else item.observed_at
             self._mention(arrival, entry, when, int(back), delta, seq, out)
-        topic = self._topics.get(_text(entry.topic))
+        topic = self._topics.get(id_text(entry.topic))
         if topic is None:
             return
         if back:
@@ -346,7 +346,7 @@ class ClusterEngine:
         out.enriched.append(self._enriched(arrival, entry, Change.DELETED, seq))
         delta = _NO_ENGAGEMENT.minus(before)
         self._mention(arrival, entry, at(entry.first_s * _US), -1, delta, seq, out)
-        topic = self._topics.get(_text(entry.topic))
+        topic = self._topics.get(id_text(entry.topic))
         if topic is None:
             return
         topic.count(item, entry.home, entry.first_s * _US, entry.has(ECHO), -1)
@@ -405,9 +405,9 @@ class ClusterEngine:
             winner, loser = self._topics[winner_id], self._topics[loser_id]
             seq = self._next_seq()
             members = list(loser.members.values())
-            self._index.topics.merged(UUID(loser_id).bytes, UUID(winner_id).bytes)
-            if self._index.topics.number_of(UUID(loser_id).bytes):
-                self._log.merges[UUID(loser_id).bytes] = UUID(winner_id).bytes
+            self._index.topics.merged(id_bytes(loser_id), id_bytes(winner_id))
+            if self._index.topics.number_of(id_bytes(loser_id)):
+                self._log.merges[id_bytes(loser_id)] = id_bytes(winner_id)
             winner.absorb(loser)
             self._end(loser, Life.MERGED, seq, winner_id)
             self._admit(winner, members)
@@ -456,7 +456,7 @@ class ClusterEngine:
         self, arrival: _Arrival, entry: Entry, change: Change, seq: int, *,
         similarity: float | None = None, is_new: bool | None = None,
     ) -> EnrichedItem:  # fmt: skip
-        embedded, item, topic_id = arrival.embedded, arrival.embedded.item, _text(entry.topic)
+        embedded, item, topic_id = arrival.embedded, arrival.embedded.item, id_text(entry.topic)
         if (item.trend_id, item.mentions) != (entry.home, entry.mentions):
             item = replace(item, trend_id=entry.home, mentions=entry.mentions)
         origin = self._index.id_of_origin(entry.origin)
@@ -471,7 +471,7 @@ class ClusterEngine:
             topic_id=topic_id,
             similarity=entry.similarity / MAX_SIMILARITY if similarity is None else similarity,
             is_new_topic=topic_id == topic_id_of(self._generation, item.item_id) if is_new is None else is_new,
-            echo_of=_text(origin) if origin else None,
+            echo_of=id_text(origin) if origin else None,
             first_seen=at(entry.first_s * _US),
             seq=seq,
         )
@@ -488,7 +488,7 @@ class ClusterEngine:
                     generation=self._generation,
                     trend_id=trend_id,
                     item_id=item.item_id,
-                    topic_id=_text(entry.topic),
+                    topic_id=id_text(entry.topic),
                     home=i == 0,
                     event_time=event_time,
                     first_seen=at(entry.first_s * _US),
@@ -563,11 +563,6 @@ class ClusterEngine:
             self._space = TopicSpace(self._config, self._state.dimensions)
             self._topics = {topic.topic_id: topic for topic in restored.fill(self._index, self._space)}
             self._round = {t.topic_id for t in self._topics.values() if t.round == self._state.round}
-
-
-def _text(uuid: bytes) -> str:
-    """16 bytes as the 36 characters of a UUID; empty for none."""
-    return str(UUID(bytes=uuid)) if uuid else ""
 
 
 def _mentions(item: Observation) -> tuple[str, ...]:

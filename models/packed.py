@@ -20,6 +20,27 @@ FULL: Final = 0.7
 SMALLEST: Final = 1_024
 
 
+def id_bytes(text: str) -> bytes:
+    """The 16 bytes of a UUID in its usual form (36 characters, lower case).
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        data = bytes.fromhex(text.replace("-", ""))
+    except ValueError:
+        data = b""
+    if len(data) != 16 or id_text(data) != text:
+        raise ValueError(f"item id {text[:60]!r} is no UUID in lower case: make it with streams.ids.item_id_of")
+    return data
+
+
+def id_text(data: bytes) -> str:
+    """The 36 characters of a UUID's 16 bytes; empty for none."""
+    text = data.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}" if data else ""
+
+
 class HashTable:
     """From a key to the row that has it: open addressing, 4 bytes a place. The keys stand in a column of the caller's.
 

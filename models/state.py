@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
-from uuid import UUID
 
 import msgspec
 import numpy as np
 
 from models.clustering import Fixed, TopicSpace
 from models.echoes import Entry, ItemIndex
+from models.packed import id_bytes, id_text
 from models.topics import Member, Topic
 from streams.records import Engagement
 
@@ -106,7 +106,7 @@ def unpack_sums(data: bytes, dimensions: int) -> Fixed:
 
 
 def item_key(item_id: bytes) -> bytes:
-    return b"i:" + str(UUID(bytes=item_id)).encode()
+    return b"i:" + id_text(item_id).encode()
 
 
 def _topic_state(topic: Topic, space: TopicSpace) -> TopicState:
@@ -159,7 +159,7 @@ class StateLog:
             member = topic.members.get(place) if topic else None
             out.append((f"m:{topic_id}:{place}".encode(), _encode(member) if member else None))
         for loser, winner in self.merges.items():
-            out.append((f"g:{UUID(bytes=loser)}".encode(), winner))
+            out.append((f"g:{id_text(loser)}".encode(), winner))
         out.sort(key=lambda record: record[0])
         if out:
             out.append((ENGINE_KEY, _encode(engine)))
@@ -184,7 +184,7 @@ class Restored:
         """
         kind, _, name = key.decode().partition(":")
         if kind == "i":
-            item_id = UUID(name).bytes
+            item_id = id_bytes(name)
             if value is not None:
                 index.put(item_id, _entry.decode(value))
             elif (row := index.find(item_id)) >= 0:
@@ -195,7 +195,7 @@ class Restored:
             topic_id, _, place = name.rpartition(":")
             _set(self.members, (topic_id, int(place)), value)
         elif kind == "g":
-            _set(self.merges, UUID(name).bytes, value)
+            _set(self.merges, id_bytes(name), value)
         elif key == ENGINE_KEY:
             self.engine = value
         else:

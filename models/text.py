@@ -20,6 +20,8 @@ from streams.records import Observation
 
 MAX_TITLE_CHARS: Final = 1_000
 """A longer title is cut: what stands after a thousand characters is no title any more."""
+TITLES_CACHED: Final = 4_096
+"""An item's title is cleaned by several steps soon after one another."""
 SHORT_TITLE_TOKENS: Final = 4
 """A title with fewer tokens says too little alone: a piece of the body is embedded with it."""
 BODY_PIECE_CHARS: Final = 300
@@ -34,6 +36,7 @@ MIN_TERM_SALIENCE: Final = 2.0
 """Words more common than this (zipf frequency above 6: the, and, new) are no terms."""
 SALIENCE_CACHE_WORDS: Final = 65_536
 """Bound of the look-up cache."""
+URLS_CACHED: Final = 8_192
 MAX_URL_CHARS: Final = 2_048
 """A longer URL is not compared."""
 
@@ -59,6 +62,7 @@ _SITE_SUFFIX = re.compile(r"^(?P<title>.*\S)\s+[-–—|·•:»]+\s+(?P<site>[^
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
+@lru_cache(maxsize=TITLES_CACHED)
 def clean_title(title: str, publisher: str | None = None, url: str | None = None) -> str:
     """A title without markup, control characters, "Show HN:" and the like, "[pdf]", "(2014)" and the site's own name.
 
@@ -230,7 +234,7 @@ _AMP_CACHE = re.compile(r"^/(?:amp/|[cvi]/)(?:s/)?(?P<rest>[^/]+\..*)$")
 _HOST_ALIASES = {"twitter.com": "x.com", "youtube-nocookie.com": "youtube.com"}
 
 
-@lru_cache(maxsize=8_192)
+@lru_cache(maxsize=URLS_CACHED)
 def canonical_url(url: str | None) -> str | None:
     """A URL by which two links to the same page are equal; None where there is nothing to compare.
 

@@ -92,6 +92,8 @@ class Member(msgspec.Struct, array_like=True, frozen=True):
     item_id: str
     vector: bytes
     """int8 of shape (d,): the direction of its vector; empty without text."""
+    square: int
+    """The squared length of that."""
     source: str
     title: str
     url: str | None
@@ -121,6 +123,12 @@ def direction(vector: Fixed) -> bytes:
     return np.rint(vector * (127 / largest)).astype(np.int8).tobytes() if largest else b""
 
 
+def square_of(vector: bytes) -> int:
+    """The squared length of a direction."""
+    whole = np.frombuffer(vector, np.int8).astype(np.float64)
+    return int(np.dot(whole, whole))
+
+
 def member_of(item: Observation, vector: bytes, joined: int) -> Member:
     """An item as it is kept in its topic."""
     body = strip_markup(item.body[: 4 * BODY_CHARS])[:BODY_CHARS] if item.body else ""
@@ -128,6 +136,7 @@ def member_of(item: Observation, vector: bytes, joined: int) -> Member:
         joined=joined,
         item_id=item.item_id,
         vector=vector,
+        square=square_of(vector),
         source=item.source,
         title=clean_title(item.title, item.publisher, item.url)[:TITLE_CHARS],
         url=item.url,
@@ -222,18 +231,16 @@ class Topic:
         return self.members[best] if best is not None and scores[best] >= copy_at else None
 
     def _cosines(self, vector: Fixed) -> dict[int, float]:
-        """Exact from whole numbers: the same in any order and on any machine."""
-        with_vector = [place for place, member in self.members.items() if member.vector]
+        """Exact in any order: dot products are whole numbers below 2^53, which float64 holds; lengths are int64."""
         scores = dict.fromkeys(self.members, 0.0)
-        wide = vector.astype(np.int64)
-        square = int(np.dot(wide, wide))
-        if with_vector and square:
-            joined = b"".join(self.members[place].vector for place in with_vector)
-            matrix = np.frombuffer(joined, np.int8).reshape(len(with_vector), -1).astype(np.int64)
-            for place, dot, own in zip(
-                with_vector, (matrix @ wide).tolist(), (matrix * matrix).sum(1).tolist(), strict=True
-            ):
-                scores[place] = dot / (math.sqrt(own) * math.sqrt(square))
+        placed = [(place, member) for place, member in self.members.items() if member.square]
+        whole = vector.astype(np.int64)
+        length = math.sqrt(int(np.dot(whole, whole)))
+        if placed and length:
+            joined = b"".join([member.vector for _, member in placed])
+            matrix = np.frombuffer(joined, np.int8).reshape(len(placed), -1).astype(np.float64)
+            for (place, member), dot in zip(placed, (matrix @ whole.astype(np.float64)).tolist(), strict=True):
+                scores[place] = dot / (math.sqrt(member.square) * length)
         return scores
 
     def admit(self, newcomers: Iterable[Member], centroid: Fixed) -> list[int]:

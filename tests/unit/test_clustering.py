@@ -1,0 +1,209 @@
+"""The space of topics: the nearest is the nearest, sums are exact in any order, everything is bounded."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.clustering import TOPIC_TERMS, ClusterConfig, Point, TopicSpace, points, squared_weight
+from models.topics import MEMBERS, Topic, direction, member_of, raised
+from streams.records import Engagement
+from tests.unit.test_engine import embedded
+
+D = 32
+HOUR = 3_600_000_000
+CONFIG = ClusterConfig(join_at=0.2)
+
+
+def some_points(seed: int, n: int) -> list[Point]:
+    rng = np.random.default_rng(seed)
+    words = [f"word{i}" for i in range(30)]
+    made = points(
+        rng.normal(size=(n, D)).astype(np.float32),
+        [[str(w) for w in rng.choice(words, size=rng.integers(0, 6), replace=False)] for _ in range(n)],
+    )
+    for i, point in enumerate(made):
+        point.at_us = i * HOUR
+    return made
+
+
+def filled(seed: int, topics: int, members: int) -> tuple[TopicSpace, dict[str, list[Point]]]:
+    space, rng = TopicSpace(CONFIG, D), random.Random(seed)
+    held: dict[str, list[Point]] = {}
+    for i, point in enumerate(some_points(seed, topics + members)):
+        if i < topics:
+            space.found(f"t{i}", i, point)
+            held[f"t{i}"] = [point]
+        else:
+            topic = rng.choice(list(held))
+            space.add(topic, point)
+            held[topic].append(point)
+    return space, held
+
+
+def by_definition(members: list[Point], point: Point) -> float:
+    total = np.sum([m.vector for m in members], axis=0).astype(float)
+    cosine = total @ point.vector / (np.linalg.norm(total) * np.linalg.norm(point.vector))
+    counts: dict[str, float] = {}
+    for member in members:
+        for term in member.terms:
+            counts[term] = counts.get(term, 0) + math.sqrt(squared_weight(term))
+    own = {term: math.sqrt(squared_weight(term)) for term in point.terms}
+    length = math.sqrt(sum(v * v for v in counts.values()) * sum(v * v for v in own.values()))
+    terms = sum(counts.get(t, 0) * w for t, w in own.items()) / length if length else 0.0
+    days = max(0, point.at_us - max(m.at_us for m in members)) / (24 * HOUR)
+    return float(0.6 * cosine + 0.4 * terms - min(CONFIG.max_age_penalty, CONFIG.age_penalty * days))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_nearest_topic_is_the_one_that_is_nearest_by_definition(seed: int) -> None:
+    space, held = filled(seed, 20, 60)
+    asked = some_points(seed + 1, 12)
+    space.look_ahead(asked)
+    for i, point in enumerate(asked):
+        best = max(held, key=lambda topic: by_definition(held[topic], point))
+        similarity = by_definition(held[best], point)
+        found = space.nearest(point, i)
+        if similarity < CONFIG.join_at - 1e-9:
+            assert found is None
+        else:
+            assert found is not None
+            assert found[0] == best
+            assert found[1] == pytest.approx(similarity, abs=1e-9)
+        space.add(best, point)  # what was computed ahead is out of date from here on
+        held[best].append(point)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.randoms(use_true_random=False))
+def test_a_topic_is_the_same_whatever_the_order_and_grouping_of_its_items(seed: int, rng: random.Random) -> None:
+    made = some_points(seed, 12)
+    one, other = TopicSpace(CONFIG, D), TopicSpace(CONFIG, D)
+    one.found("a", 0, made[0])
+    for point in made[1:]:
+        one.add("a", point)
+    rng.shuffle(made)
+    other.found("a", 0, made[0])
+    other.found("b", 0, made[1])
+    for i, point in enumerate(made[2:]):
+        other.add("ab"[i % 2], point)
+    other.merge("a", "b")
+    assert np.array_equal(one.sums_of("a"), other.sums_of("a"))
+    assert np.array_equal(one.unit_of("a"), other.unit_of("a"))
+    assert one.top_terms("a", 50) == other.top_terms("a", 50)
+    assert one.similarity("a", made[0]) == other.similarity("a", made[0])
+    assert "b" not in other
+
+
+def test_topics_alike_are_paired_once_the_older_one_first() -> None:
+    space = TopicSpace(ClusterConfig(), D)
+    [near, far] = some_points(1, 2)
+    space.found("younger", 9, near)
+    space.found("older", 5, near)
+    space.found("oldest", 1, near)
+    space.found("other", 0, far)
+    pairs = space.alike(["younger", "older", "oldest", "other", "gone"])
+    assert pairs
+    assert all((winner, loser) != ("other", loser) for winner, loser in pairs)
+    losers = [loser for _, loser in pairs]
+    assert len(losers) == len(set(losers))
+    assert not set(losers) & {winner for winner, _ in pairs}
+    assert "oldest" not in losers
+
+
+def test_terms_of_a_topic_are_bounded_and_the_heaviest_stay() -> None:
+    space = TopicSpace(CONFIG, D)
+    [point] = some_points(1, 1)
+    space.found("a", 0, Point(point.vector, point.square, ("kernel",)))
+    for i in range(300):
+        space.add("a", Point(point.vector, point.square, (f"rare{i}", "kernel")))
+    assert len(space["a"].terms) <= TOPIC_TERMS
+    assert space.top_terms("a", 1) == [("kernel", 1.0)]
+    weights = sum(n * n * squared_weight(term) for term, n in space["a"].terms.items())
+    assert space["a"].term_square == weights
+
+
+def test_an_item_without_text_finds_nothing() -> None:
+    space, _ = filled(3, 5, 5)
+    [blank] = points(np.zeros((1, D), np.float32), [[]])
+    space.look_ahead([blank])
+    assert space.nearest(blank, 0) is None
+
+
+def test_slots_of_topics_that_are_gone_are_used_again() -> None:
+    space = TopicSpace(CONFIG, D)
+    for i, point in enumerate(some_points(2, 600)):
+        space.found(f"t{i}", i, point)
+        if i >= 10:
+            space.drop(f"t{i - 10}")
+    assert len(space) == 10
+    assert len(space._centroids) == 11
+
+
+# ------------------------------------------------------------------------------------------- what a topic counts
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 1e6), st.integers(0, 2_000_000_000)), min_size=2, max_size=12), st.randoms())
+def test_rank_keys_add_up_in_any_order(added: list[tuple[float, int]], rng: random.Random) -> None:
+    def total(parts: list[tuple[float, int]]) -> float:
+        rank: float | None = None
+        for weight, at_s in parts:
+            rank = raised(rank, weight, at_s)
+        assert rank is not None
+        return rank
+
+    first = total(added)
+    rng.shuffle(added)
+    assert total(added) == pytest.approx(first, abs=1e-9, rel=1e-12)
+
+
+def test_what_is_taken_out_of_a_rank_leaves_the_rest() -> None:
+    now = 1_473_000_000
+    both = raised(raised(None, 1.0, now), 1.0, now - 3_600)
+    assert raised(both, -1.0, now - 3_600) == pytest.approx(raised(None, 1.0, now), abs=1e-9)
+    assert raised(raised(None, 1.0, now), -1.0, now) is None
+
+
+def test_an_item_a_day_older_counts_half() -> None:
+    now = 1_473_000_000
+    one, other = raised(None, 1.0, now), raised(None, 2.0, now - 86_400)
+    assert one == pytest.approx(other)
+
+
+def test_members_are_the_nearest_five_and_the_latest() -> None:
+    rng = np.random.default_rng(4)
+    centre = rng.normal(size=D)
+    topic = Topic(topic_id="t", trend_id="a", founded_us=0, first_us=0, last_us=0, round=0)
+    centroid = points(centre[None].astype(np.float32), [[]])[0].vector
+    spreads = [0.05] * 5 + [2.0] * 40
+    for i, spread in enumerate(spreads):
+        vector = points((centre + spread * rng.normal(size=D))[None].astype(np.float32), [[]])[0].vector
+        topic.admit([member_of(embedded(str(i), f"title {i}").item, direction(vector), i)], centroid)
+    joined = {member.joined for member in topic.members.values()}
+    assert len(joined) == MEMBERS
+    assert {0, 1, 2, 3, 4} <= joined
+    assert {44, 43, 42, 41, 40} <= joined
+    assert {topic.members[p].joined for p in topic.nearest_members(centroid)[:5]} == {0, 1, 2, 3, 4}
+
+
+def test_counts_of_topics_add_up_when_they_merge() -> None:
+    def counted(names: str) -> Topic:
+        topic = Topic(topic_id=names, trend_id="a", founded_us=0, first_us=9, last_us=9, round=0)
+        for i, name in enumerate(names):
+            item = embedded(f"{names}{i}", "title", publisher=name, source=name).item
+            topic.count(item, f"term:{name}", i * HOUR, False, 1)
+            topic.engage(Engagement(points=1), i * HOUR)
+        return topic
+
+    whole, part = counted("abc"), counted("cd")
+    whole.absorb(part)
+    assert whole.size == 5
+    assert whole.sources == {"a": 1, "b": 1, "c": 2, "d": 1}
+    assert len(whole.publishers) == 4
+    assert whole.engagement.points == 5
+    assert (whole.first_us, whole.last_us) == (0, 2 * HOUR)
+    assert whole.rank == pytest.approx(raised(counted("abc").rank, 1.0, (part.rank or 0) / (math.log(2) / 86_400)))
