@@ -51,7 +51,7 @@ class TransformerEmbedder:
             self._model.half()
         self._model.max_seq_length = min(self._model.max_seq_length or MAX_TOKENS, MAX_TOKENS)
         self.name = name or Path(model).name
-        self.dimensions = int(self._model.get_sentence_embedding_dimension())
+        self.dimensions = len(self._model.encode("dimensions"))
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """See :class:`models.embedding.base.Embedder`. The library sorts by length within a call."""

@@ -38,4 +38,4 @@ def test_any_topic_has_a_bounded_summary_without_control_characters(
     assert 0 < len(summary.headline) <= 200
     assert 0 < len(summary.summary) <= 600
     assert len(summary.keywords) <= 8
-    assert not any(c in f"{summary.headline}{summary.summary}{summary.keywords}" for c in "\x00\n\r\t")
+    assert not any(c in "".join((summary.headline, summary.summary, *summary.keywords)) for c in "\x00\n\r\t")
