@@ -396,12 +396,15 @@ class TrendScorer:
             changed.setdefault(mention.trend_id, []).append(mention)
         pasts = [self._count(trend_id, batch) for trend_id, batch in changed.items()]
         scores = self._scores(list(changed), pasts)
-        state: list[tuple[bytes, bytes | None]] = []
         gone = self._forget()
-        for trend_id, past in zip(changed, pasts, strict=True):
-            if trend_id not in gone:
-                past.since, past.clock = self._since, self._clock
-                state.append((trend_id.encode(), _encode(past)))
+        kept = [trend_id for trend_id in changed if trend_id not in gone]
+        # The clock travels with the records: where none is left to carry it, the newest trend does.
+        kept = kept or [min(self._by_newest[max(self._by_newest)])]
+        state: list[tuple[bytes, bytes | None]] = []
+        for trend_id in kept:
+            past = self._trends[trend_id]
+            past.since, past.clock = self._since, self._clock
+            state.append((trend_id.encode(), _encode(past)))
         state += [(trend_id.encode(), None) for trend_id in gone]
         ACTIVE_TRENDS.set(len(self._trends))
         return Scored(scores, state)

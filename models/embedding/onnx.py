@@ -21,8 +21,8 @@ from streams.errors import SettingsError
 MAX_TOKENS: Final = 256
 """Tokens of one text: what the model was trained with; the rest of a longer text is cut off."""
 BATCH_TOKENS: Final = 512
-"""Tokens of one batch, padding included. Measured flat from 256 to 1,024, 10% slower at 2,048: the activations leave the
-CPU's cache."""
+"""Tokens of one batch, padding included. Measured: flat from 256 to 1,024, 10% slower at 2,048, where the activations
+leave the CPU's cache."""
 MAX_CHARS: Final = 8_192
 """Characters that are looked at: more than ``MAX_TOKENS`` tokens of any text that is written in words."""
 
@@ -47,8 +47,8 @@ class OnnxEmbedder:
     """Mean-pooled, normalised sentence vectors of shape (n, 384).
 
     Texts are sorted by length and cut into batches under a token budget, so hardly any padding is computed: 1.7 times
-    the titles a second of batches of 32 as they come (``benchmarks run embed``). The weights are int8 on disk and float32 once loaded: int8
-    arithmetic is faster but loses too much of the neighbourhoods that clustering lives on.
+    the titles a second of batches of 32 as they come (``benchmarks run embed``). The weights are int8 on disk and
+    float32 once loaded: int8 arithmetic is faster but loses too much of the neighbourhoods that clustering lives on.
 
     Args:
         folder: with ``model.onnx`` and ``tokenizer.json`` of another BERT-like sentence model (mean pooling); None

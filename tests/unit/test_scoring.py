@@ -9,7 +9,7 @@ from math import log
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict
 
@@ -333,6 +333,15 @@ BATCHES = st.lists(st.lists(EVENT, min_size=1, max_size=8), min_size=1, max_size
 
 @settings(max_examples=60)
 @given(BATCHES, st.integers(0, 11))
+@example(
+    [
+        [("a", 0, "p", 1, False)],
+        [(t, h, "p", 1, False) for t, h in (("a", 7), ("b", 7), ("d", 6))],
+        [("c", 0, "p", 1, False)],
+        [("a", 0, "p", 1, False)],
+    ],
+    3,
+)
 def test_a_restored_scorer_decides_as_the_uninterrupted_one(batches: Any, stop: int) -> None:
     uninterrupted, stopped = World(SMALL), World(SMALL)
     seq = 0
