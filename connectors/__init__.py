@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from connectors.base import Connector
 from connectors.file import FileConnector, FileOptions
+from connectors.hackernews import HackerNewsConnector, HackerNewsOptions
+from connectors.rss import RssConnector, RssOptions
 from connectors.synthetic import SyntheticConnector, SyntheticOptions
 from streams.errors import SettingsError
 
@@ -68,6 +70,22 @@ KINDS: Final[Mapping[str, ConnectorKind]] = {
             True,
             FileOptions,
             lambda target, options: FileConnector(target or "-", options),
+        ),
+        ConnectorKind(
+            "rss",
+            "RSS, Atom and JSON feeds: one address, a file with one address a line, or an OPML file.",
+            "URL or FILE",
+            True,
+            RssOptions,
+            lambda target, options: RssConnector(target or "", options),
+        ),
+        ConnectorKind(
+            "hackernews",
+            "Hacker News by its public API: top, new and best stories, and what becomes of them.",
+            None,
+            False,
+            HackerNewsOptions,
+            lambda target, options: HackerNewsConnector(options),
         ),
         ConnectorKind(
             "synthetic",

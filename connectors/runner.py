@@ -215,13 +215,23 @@ class _Source:
         reader = asyncio.create_task(self._read(queue, context), name=f"read {self.connector.name}")
         try:
             while (batch := await self._next(queue, reader, context.http.pulse)) is not None:
-                await self._deliver(batch)
+                await self._to_its_end(asyncio.create_task(self._deliver(batch)))
         finally:
             reader.cancel()
             await asyncio.wait([reader], timeout=CLOSING_S)
             metrics.QUEUE_RECORDS.labels(f"collect.{self.connector.source}").set(0)
         if not reader.cancelled() and (error := reader.exception()) is not None:
             raise error
+
+    async def _to_its_end(self, delivery: asyncio.Task[None]) -> None:
+        """Waits for a delivery; a cancellation lets it end first, so that what is on its way is not sent twice."""
+        try:
+            await asyncio.shield(delivery)
+        except asyncio.CancelledError:
+            await asyncio.wait([delivery], timeout=CLOSING_S)
+            delivery.cancel()
+            await asyncio.gather(delivery, return_exceptions=True)
+            raise
 
     async def _read(self, queue: asyncio.Queue[Batch | None], context: Context) -> None:
         """Fills the queue; waits where it is full (Kafka is slow)."""
