@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -15,7 +14,7 @@ from bytewax.run import cli_main
 
 from streams import metrics
 from streams.dead_letters import Decoder, Received
-from streams.errors import ExitCode, TrendsError
+from streams.errors import ExitCode, RestartRequired, TrendsError
 from streams.io import Addresser, Chunk, Outbox, Positions
 from streams.records import DeadLetter, Record
 from streams.session import Session
@@ -88,56 +87,45 @@ def outbox(decoded: Decoded[Any], address: Addresser) -> Outbox:
     return Outbox(decoded.positions, address.dead_letters(decoded.errs))
 
 
-def run(make_session: Callable[[], Session], wire: Callable[[Session], Wired]) -> ExitCode:
+def run(session: Session, wire: Callable[[Session], Wired]) -> ExitCode:
     """Runs one flow process until it is stopped (SIGTERM, SIGINT) or fails.
 
-    When its partitions change it begins anew with the new ones: another session, fresh models, the state read back.
-    That is what a new process would do, without the seconds that an interpreter takes to start.
+    When its partitions change it begins anew with the new ones: fresh models, the state read back. That is what a new
+    process would do, without the seconds that an interpreter takes to start.
 
     Returns:
         The exit code; the reason is logged in one line, an unexpected exception with its traceback.
     """
-    asked = threading.Event()
-    current: list[Session] = []
-
-    def stop(*_: object) -> None:
-        asked.set()
-        for session in current:
-            session.stop()
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    while True:
-        session = make_session()
-        current[:] = [session]
-        if asked.is_set():
-            session.stop()
-        code = _run_once(session, wire)
-        if code is not ExitCode.RESTART or asked.is_set():
-            return ExitCode.OK if code is ExitCode.RESTART else code
-
-
-def _run_once(session: Session, wire: Callable[[Session], Wired]) -> ExitCode:
-    """From joining the group to leaving it."""
-    wired: Wired | None = None
+        signal.signal(number, lambda *_: session.stop())
     try:
-        wired = wire(session)
-        if session.open(wired.restore, log.info):
-            wired.before_run()
-            log.info("running")
-            cli_main(wired.dataflow, epoch_interval=TICK)  # type: ignore[no-untyped-call]
-            if session.failure is not None:
-                raise session.failure
-        log.info("stopped")
-        return ExitCode.OK
+        while True:
+            try:
+                _run_once(session, wire)
+            except RestartRequired as change:
+                log.info("beginning anew: %s", change)
+            else:
+                log.info("stopped")
+                return ExitCode.OK
     except TrendsError as error:
-        level = log.info if error.exit_code is ExitCode.RESTART else log.error
-        level("%s: %s", type(error).__name__, error)
+        log.error("%s: %s", type(error).__name__, error)
         return error.exit_code
     except Exception:
         log.exception("unexpected failure")
         return ExitCode.FAILED
     finally:
         session.close()
-        if wired is not None:
-            wired.close()
+
+
+def _run_once(session: Session, wire: Callable[[Session], Wired]) -> None:
+    """From getting partitions to losing them, or to the end."""
+    wired = wire(session)
+    try:
+        if session.open(wired.restore, log.info):
+            wired.before_run()
+            log.info("running")
+            cli_main(wired.dataflow, epoch_interval=TICK)  # type: ignore[no-untyped-call]
+            if session.failure is not None:
+                raise session.failure
+    finally:
+        wired.close()

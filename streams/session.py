@@ -9,8 +9,14 @@ The order of a start, and why:
 5. check that the state covers exactly what is committed;
 6. resume.
 
-From then on a changed assignment ends the session, and a new one starts with the new partitions: nothing that is not
-committed yet is kept, so nothing is lost and nothing doubled.
+A changed assignment ends that: nothing that is not committed yet is kept, so nothing is lost and nothing doubled, and
+:meth:`Session.open` begins anew with the new partitions. The membership itself is kept.
+
+Partitions are spread by the range assignor: the same partition of all inputs comes to the same process, and every
+rebalance covers all of them. (With cooperative-sticky a static member that dies between the two rounds of a rebalance,
+and comes back under its name, leaves partitions without an owner until the next one.) The role of a one-process flow is
+a single partition, which never moves while its owner lives; there cooperative-sticky spares the owner when a stand-by
+joins.
 """
 
 from __future__ import annotations
@@ -130,9 +136,12 @@ class Session:
         """Why the flow ends. Set by whichever part failed; from then on nothing is read and nothing committed.
         (Bytewax would print a Rust backtrace for an exception, and wrap it.)"""
         self._call_s = min(CALL_TIMEOUT_S, self.limits.broker_gone_s)
+        self._joined = False
         self._started = False
         self._changed = ""
         self._assigned_at: float | None = None
+        self._assignment = 0
+        """Counts the changes of what is assigned."""
         self._committed: Positions = {}
         self._read: Positions = {}
         self._down_since: float | None = None
@@ -154,7 +163,7 @@ class Session:
                 "group.id": self.group,
                 # Static membership: a process that is started again gets its partitions back without a rebalance.
                 "group.instance.id": self.kafka.id_of(self.generation, self.spec.name, self.process),
-                "partition.assignment.strategy": "cooperative-sticky",
+                "partition.assignment.strategy": "cooperative-sticky" if self.spec.role else "range",
                 "session.timeout.ms": session_ms,
                 "heartbeat.interval.ms": max(session_ms // 6, 100),
                 "enable.auto.commit": False,
@@ -198,27 +207,46 @@ class Session:
     ) -> bool:
         """Joins, waits for partitions (standing by as long as there are none), reads the state back, checks it.
 
+        Called again after a RestartRequired, it begins anew with the partitions that there are now: the membership is
+        kept, everything else is not.
+
         Returns:
             False if :meth:`stop` was called before there was anything to do.
 
         Raises:
             UnavailableError, FencedError, StateMismatchError, StreamTableError: see :mod:`streams.errors`.
         """
-        self._call("init_transactions", lambda: self._producer.init_transactions(self._call_s))
-        self._check_partitions()
+        first = not self._joined
+        if first:
+            self._call("init_transactions", lambda: self._producer.init_transactions(self._call_s))
+            self._check_partitions()
+        self._started, self._changed, self.failure = False, "", None
+        self._read, self._merge = {}, None
         if self.spec.state is not None and self.spec.role is not None:
             # One process holds all of the state, so a stand-by can keep up with it.
             count = self.spec.state.count(self.kafka)
             self._state_reader = StateReader(self.kafka, self._state_name, range(count), restore or _ignore)
-        self._join(on_event)
+        if first:
+            self._joined = True
+            topics = [self.address.name(self.spec.role)] if self.spec.role else self._input_names
+            self._consumer.subscribe(
+                topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            )
+        else:
+            self._back_to_committed()
+        self._wait_for_partitions(on_event)
         if self.stopping:
             return False
         on_event(f"assigned {_ranges(self.assigned)}")
+        assignment = self._assignment
         if self.spec.state is not None:
             self._restore_state(restore or _ignore, on_event, progress)
-        self._raise_if_changed()
+        self._poll_paused(0)
+        if self._assignment != assignment:
+            raise RestartRequired("the partitions changed while the state was read")
         self._started = True
-        self._merge = Merge(self._consumer, self.assigned) if self.spec.ordered and len(self.assigned) > 1 else None
+        if self.spec.ordered and len(self.assigned) > 1:
+            self._merge = Merge(self._consumer, self.assigned)
         self._consumer.resume([TopicPartition(*p) for p in self.assigned])
         return True
 
@@ -248,9 +276,7 @@ class Session:
                     "set TRENDS_KAFKA_PARTITIONS to what the streams have"
                 )
 
-    def _join(self, on_event: Callable[[str], None]) -> None:
-        topics = [self.address.name(self.spec.role)] if self.spec.role else self._input_names
-        self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+    def _wait_for_partitions(self, on_event: Callable[[str], None]) -> None:
         said = False
         while not self.stopping:
             self._poll_paused(0.05)
@@ -274,29 +300,46 @@ class Session:
         self._on_error(error)
 
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
+        if self.spec.role is not None and not partitions and self.assigned:
+            return  # a rebalance that leaves the role where it is
+        self._take(self._all_inputs() if self.spec.role is not None and partitions else partitions)
         if self._started:
-            if partitions:  # none: a rebalance that leaves this process's partitions alone
-                self._changed = f"new partitions: {_ranges((p.topic, p.partition) for p in partitions)}"
-            return
-        self._assigned_at = time.monotonic()
-        if self.spec.role is not None:
-            partitions = self._all_inputs() if partitions else []
-        ready = self._at_committed(consumer, partitions) if partitions else []
-        consumer.incremental_assign(ready)
-        self.assigned |= {(p.topic, p.partition) for p in ready}
-        if ready:
-            consumer.pause(ready)
+            self._changed = f"assigned {_ranges(self.assigned)}"
 
     def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
-        gone = {(p.topic, p.partition) for p in partitions}
-        if self._started and gone:
-            self._changed = f"partitions taken away: {_ranges(gone)}"
-            return
+        if self._started:
+            self._changed = f"{_ranges(self.assigned)} taken back"
+        self._let_go()
+
+    def _take(self, partitions: Iterable[Any]) -> None:
+        """Holds these partitions, paused at what is committed."""
+        ready = self._at_committed(partitions)
+        if self.spec.role is not None:
+            self._consumer.incremental_assign(ready)
+        else:
+            self._consumer.assign(ready)
+        if ready:
+            self._consumer.pause(ready)
+        self.assigned = {(p.topic, p.partition) for p in ready}
+        self._assignment += 1
         self._assigned_at = time.monotonic()
-        if self.spec.role is not None and gone:  # the role went, and with it every input
-            gone = set(self.assigned)
-        consumer.incremental_unassign([TopicPartition(*p) for p in gone & self.assigned])
-        self.assigned -= gone
+
+    def _let_go(self) -> None:
+        if self.spec.role is not None:
+            self._consumer.incremental_unassign([TopicPartition(*p) for p in self.assigned])
+        else:
+            self._consumer.unassign()
+        self.assigned = set()
+        self._assignment += 1
+        self._assigned_at = time.monotonic()
+
+    def _back_to_committed(self) -> None:
+        """What was read and not committed will be read again."""
+        held = [TopicPartition(*p) for p in self.assigned]
+        if held:
+            if self.spec.role is not None:
+                self._consumer.incremental_unassign(held)
+            self._take(held)
 
     def _all_inputs(self) -> list[Any]:
         return [
@@ -305,10 +348,12 @@ class Session:
             for p in range(stream.count(self.kafka))
         ]
 
-    def _at_committed(self, consumer: Any, partitions: Iterable[Any]) -> list[Any]:
+    def _at_committed(self, partitions: Iterable[Any]) -> list[Any]:
         """The partitions with the offsets to start from. Nothing committed means the beginning."""
         wanted = [TopicPartition(p.topic, p.partition) for p in partitions]
-        committed = self._call("asking for committed offsets", lambda: consumer.committed(wanted, CALL_TIMEOUT_S))
+        if not wanted:
+            return []
+        committed = self._call("asking for committed offsets", lambda: self._consumer.committed(wanted, CALL_TIMEOUT_S))
         ready = []
         for p in committed:
             if p.offset >= 0:
@@ -317,7 +362,7 @@ class Session:
             else:
                 self._committed.pop((p.topic, p.partition), None)
                 # Not a number: a stream that retention has emptied does not begin at 0. "error" is for known offsets.
-                low, _ = consumer.get_watermark_offsets(TopicPartition(p.topic, p.partition), CALL_TIMEOUT_S)
+                low, _ = self._consumer.get_watermark_offsets(TopicPartition(p.topic, p.partition), CALL_TIMEOUT_S)
                 ready.append(TopicPartition(p.topic, p.partition, low))
         return ready
 

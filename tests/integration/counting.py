@@ -82,7 +82,7 @@ def main() -> int:
         counter = Counter(session, args.sleep_s)
         return Wired(pipeline(session, counter), counter.restore)
 
-    return run(lambda: Session(kafka, GENERATION, spec(args.single), args.name, limits), wire)
+    return run(Session(kafka, GENERATION, spec(args.single), args.name, limits), wire)
 
 
 if __name__ == "__main__":

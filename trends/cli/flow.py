@@ -51,8 +51,8 @@ def flow(
     spec, wire = prepare(name, settings)
     server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
     log.info("metrics at http://%s:%d/metrics", settings.metrics_host, server.server_port)
-    kafka, bounds = settings.kafka(), limits(settings)
+    session = Session(settings.kafka(), settings.generation, spec, process, limits(settings))
     with announced(settings.home, process, name, f"{settings.metrics_host}:{server.server_port}"):
-        code = run(lambda: Session(kafka, settings.generation, spec, process, bounds), wire)
+        code = run(session, wire)
     server.shutdown()
     raise typer.Exit(int(code))
