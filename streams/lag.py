@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from streams.broker import patiently
 from streams.config import KafkaConfig
 from streams.errors import UnavailableError
 from streams.io import Addresser
@@ -42,16 +44,18 @@ class LagProbe:
         lags: dict[str, Lag] = {}
         try:
             wanted = [TopicPartition(*p) for p in self._partitions]
-            for partition in self._client.committed(wanted, TIMEOUT_S):
-                low, high = self._client.get_watermark_offsets(
-                    TopicPartition(partition.topic, partition.partition), TIMEOUT_S
-                )
+            for partition in patiently(lambda: self._client.committed(wanted, TIMEOUT_S), TIMEOUT_S):
+                low, high = patiently(partial(self._watermarks, partition.topic, partition.partition), TIMEOUT_S)
                 done = partition.offset if partition.offset >= 0 else low
                 before = lags.get(partition.topic, Lag(0, 0))
                 lags[partition.topic] = Lag(before.records + max(high - done, 0), before.ends + high)
         except KafkaException as error:
             raise UnavailableError(f"asking for the lag of {self._flow}: {error}") from None
         return lags
+
+    def _watermarks(self, stream: str, partition: int) -> tuple[int, int]:
+        ends: tuple[int, int] = self._client.get_watermark_offsets(TopicPartition(stream, partition), TIMEOUT_S)
+        return ends
 
     def close(self) -> None:
         """Leaves the broker."""

@@ -30,6 +30,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from streams import metrics
+from streams.broker import passes, patiently
 from streams.config import KafkaConfig
 from streams.errors import (
     FencedError,
@@ -66,7 +67,6 @@ _MOVED = {
     KafkaError.REBALANCE_IN_PROGRESS,
     KafkaError._ASSIGNMENT_LOST,
 }
-_PASSING = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,16 +251,11 @@ class Session:
         return True
 
     def _call(self, doing: str, call: Callable[[], Any]) -> Any:
-        """A call to the broker, tried again while its error says that this helps, within the bound."""
-        deadline = time.monotonic() + self.limits.broker_gone_s
-        while True:
-            try:
-                return call()
-            except KafkaException as error:
-                cause: KafkaError = error.args[0]
-                if not cause.retriable() or time.monotonic() > deadline or self.stopping:
-                    raise refuse(cause, doing) from None
-                time.sleep(0.1)
+        """A call to the broker, tried again while its error passes, within the bound."""
+        try:
+            return patiently(call, self.limits.broker_gone_s, lambda: self.stopping)
+        except KafkaException as error:
+            raise refuse(error.args[0], doing) from None
 
     def _check_partitions(self) -> None:
         """Reads and writes only streams that have the number of partitions that keys are computed with."""
@@ -446,7 +441,7 @@ class Session:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
             return
-        if code in _PASSING or (error.retriable() and not error.fatal()):
+        if passes(error):
             if code == KafkaError._ALL_BROKERS_DOWN and self._down_since is None:
                 self._down_since = time.monotonic()
             return

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from streams.broker import passes, patiently
 from streams.config import KafkaConfig
 from streams.errors import StateMismatchError, UnavailableError
 from streams.io import Outgoing, Partition
@@ -19,6 +21,7 @@ from streams.io import Outgoing, Partition
 COVER_PREFIX: Final = b"cover:"
 """Keys of cover records; a flow's own state keys never start with it."""
 READ_BATCH_RECORDS: Final = 10_000
+WATERMARK_S: Final = 30.0
 STALL_S: Final = 120.0
 """No progress for so long while the end is not reached: longer than any transaction may stay open (60 s)."""
 
@@ -72,7 +75,7 @@ class StateReader:
                 if error.code() == KafkaError._PARTITION_EOF:
                     self._position[partition] = max(self._position[partition], message.offset())
                     continue
-                if error.retriable() or error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+                if passes(error):
                     continue
                 raise UnavailableError(f"reading state from {self._stream}/{partition}: {error.str()}")
             self._apply(partition, message.key(), message.value())
@@ -123,8 +126,13 @@ def high_watermarks(kafka: KafkaConfig, stream: str, partitions: Iterable[int]) 
     """The ends of some partitions, open transactions included (only a read_uncommitted client is told that)."""
     client = Consumer(kafka.client(**{"group.id": kafka.id_of("watermarks"), "isolation.level": "read_uncommitted"}))
     try:
-        return {p: client.get_watermark_offsets(TopicPartition(stream, p), 30.0)[1] for p in partitions}
+        return {p: patiently(partial(_end, client, stream, p), WATERMARK_S) for p in partitions}
     except KafkaException as error:
         raise UnavailableError(f"asking for the end of {stream}: {error}") from None
     finally:
         client.close()
+
+
+def _end(client: Consumer, stream: str, partition: int) -> int:
+    _, high = client.get_watermark_offsets(TopicPartition(stream, partition), WATERMARK_S)
+    return int(high)
