@@ -384,14 +384,18 @@ class TopicSpace:
     def alike(self, changed: Iterable[str]) -> list[tuple[str, str]]:
         """Pairs (winner, loser) of topics to merge, at least one of them changed; the most similar first.
 
-        Each topic stands in one pair at most as a loser and never in both roles: the next look finds the rest.
+        Each topic stands in one pair at most as a loser and never in both roles: the next look finds the rest. A topic
+        of one item was just founded because nothing was near enough to join, so only what moved since can be.
         """
         own = [self._by_id[topic_id] for topic_id in dict.fromkeys(changed) if topic_id in self._by_id]
+        moved = np.zeros(len(self._centroids), np.bool_)
+        moved[[centroid.slot for centroid in own]] = True
         pairs: dict[tuple[tuple[int, str], tuple[int, str]], float] = {}
         for begin in range(0, len(own), LOOK_AHEAD):
             part = own[begin : begin + LOOK_AHEAD]
             cosines = self._units[[c.slot for c in part]] @ self._units[: len(self._centroids)].T
-            rows, slots = np.nonzero(cosines >= MERGE_COSINE - MARGIN)
+            whole = np.array([centroid.summed > 1 for centroid in part])
+            rows, slots = np.nonzero((cosines >= MERGE_COSINE - MARGIN) & (moved | whole[:, None]))
             near = zip(rows.tolist(), slots.tolist(), cosines[rows, slots].tolist(), strict=True)
             for row, slot, cosine in near:
                 one, other = part[row], self._centroids[slot]

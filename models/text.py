@@ -43,7 +43,6 @@ MAX_URL_CHARS: Final = 2_048
 # ---------------------------------------------------------------------------------------------------------- titles
 
 _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ud800-\udfff]")
-_SPACE = re.compile(r"\s+")
 _TAG = re.compile(
     r"</?(?:a|abbr|b|big|blockquote|br|center|cite|code|del|div|em|font|h[1-6]|hr|i|img|ins|li|mark|ol|p|pre|q|s|small"
     r"|span|strike|strong|sub|sup|table|tbody|td|th|tr|tt|u|ul|wbr)(?:\s[^<>]{0,500})?/?>|<!--.{0,500}?-->",
@@ -87,8 +86,9 @@ def strip_markup(text: str) -> str:
         text = html.unescape(html.unescape(text))  # feeds escape twice often enough
     if "<" in text:
         text = _TAG.sub(" ", text)
-    text = _INVISIBLE.sub("", text)
-    return _SPACE.sub(" ", unicodedata.normalize("NFC", text)).strip()
+    if not (text.isascii() and text.isprintable()):
+        text = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+    return " ".join(text.split())
 
 
 def _is_site(name: str, publisher: str | None, url: str | None) -> bool:
@@ -151,7 +151,7 @@ def tokens(text: str) -> list[str]:
     taken apart (``state-of-the-art``); a possessive ``'s`` goes; scripts without spaces become pairs of characters.
     """
     found: list[str] = []
-    for match in _TOKEN.finditer(unicodedata.normalize("NFKC", text).casefold()):
+    for match in _TOKEN.finditer(text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()):
         word = match[0]
         if word.isascii() and word.isalnum():
             found.append(word)
@@ -284,7 +284,11 @@ def _canonical_host(host: str) -> str:
 
 
 def _canonical_path(path: str) -> str:
-    path = unquote(path, errors="replace").rstrip("/")
-    path = _AMP_PREFIX.sub("/", path)
-    path = _AMP_SUFFIX.sub(lambda m: m["html"] or "", path)
-    return _INDEX_SUFFIX.sub("", path).rstrip("/")
+    if "%" in path:
+        path = unquote(path, errors="replace")
+    path = path.rstrip("/")
+    if "amp" in path[:5] or "amp" in path[-9:].lower():
+        path = _AMP_SUFFIX.sub(lambda m: m["html"] or "", _AMP_PREFIX.sub("/", path))
+    if "/index." in path[-11:].lower():
+        path = _INDEX_SUFFIX.sub("", path)
+    return path.rstrip("/")
