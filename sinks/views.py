@@ -107,6 +107,8 @@ class Standing:
     expected: float
     burst: float
     strength: float
+    peaked_at: datetime
+    """The end of the burst window that the strength is of: that instant, or a moment ago."""
 
 
 Order: TypeAlias = Callable[[Sequence[TrendScore], datetime], Sequence[Standing]]
@@ -127,13 +129,17 @@ class TrendRow:
     slice_s: int
     items: int
     """Items in the burst window, as it stands at the instant asked about."""
+    window_items: int
+    """Items in the window asked for."""
     total: int
     publishers: int
     sources: dict[str, int]
     expected: float
     burst: float
     strength: float
-    """The burst as readers should weigh it; 0 for a trend that does not rise."""
+    """The strongest burst, of that instant or faded since, as readers should weigh it; 0: it does not rise."""
+    peaked_at: datetime | None
+    """The end of the burst window with that burst."""
     velocity: float
     points: int
     comments: int

@@ -24,6 +24,7 @@ from streams.lag import LagProbe
 from trends.collecting import collect
 from trends.flow_processes import flow_supervisor
 from trends.flows import FLOWS, prepare
+from trends.reading import open_reader
 from trends.settings import Settings
 from trends.supervisor import Supervisor
 
@@ -124,7 +125,7 @@ def run_demo(
                 _settle(supervisor, stages, watch, settings)
             seconds = time.monotonic() - fed
             restarts = {name: n for name, n in supervisor.restarts.items() if n}
-        with SyncReader(settings.postgres()) as sync:
+        with open_reader(settings) as sync:
             outcome = Outcome(
                 source=connector.name,
                 reports=reports,

@@ -165,7 +165,7 @@ class PostgresReader:
         scores = [trend_score(row, self.config.generation) for row in by_id.values()]
         rising = self._order(scores, now.time)[:limit]
         of_trends = await self._topics_of([standing.trend_id for standing in rising], since, now.time, topics)
-        trends = tuple(trend_row(by_id[s.trend_id], now.time, s, of_trends.get(s.trend_id, ())) for s in rising)
+        trends = tuple(trend_row(by_id[s.trend_id], now.time, window, s, of_trends.get(s.trend_id, ())) for s in rising)
         return TopTrends(now, int(window.total_seconds()), trends)
 
     async def trend(
@@ -213,7 +213,7 @@ class PostgresReader:
             latest = dict(_EMPTY, trend_id=trend_id, slice_start=now.time, first_seen=now.time, last_seen=now.time)
         risen = self._order([trend_score(latest, self.config.generation)], now.time) if latest["counts"] else ()
         row = trend_row(
-            {"title": None, "category": None, **dict(latest), **_titles(definition)}, now.time,
+            {"title": None, "category": None, **dict(latest), **_titles(definition)}, now.time, window,
             risen[0] if risen else None, of_trend.get(trend_id, ()),
         )  # fmt: skip
         return TrendView(
@@ -594,7 +594,9 @@ class PostgresReader:
 def by_rank(scores: Sequence[TrendScore], now: datetime) -> list[Standing]:
     """An order from what was stored alone: by rank key; trends without one do not rise."""
     ranked = sorted((s for s in scores if s.rank is not None), key=lambda s: (-(s.rank or 0.0), s.trend_id))
-    return [Standing(s.trend_id, sum(s.counts[-BURST_SLICES:]), s.expected, s.burst, s.burst) for s in ranked]
+    return [
+        Standing(s.trend_id, sum(s.counts[-BURST_SLICES:]), s.expected, s.burst, s.burst, s.last_seen) for s in ranked
+    ]
 
 
 def trend_score(row: Mapping[str, Any], generation: str) -> TrendScore:
@@ -612,14 +614,20 @@ def trend_score(row: Mapping[str, Any], generation: str) -> TrendScore:
 
 
 def trend_row(
-    row: Mapping[str, Any], until: datetime, standing: Standing | None, topics: tuple[TopicBrief, ...]
+    row: Mapping[str, Any],
+    until: datetime,
+    window: timedelta,
+    standing: Standing | None,
+    topics: tuple[TopicBrief, ...],
 ) -> TrendRow:
     """A row of trends or trend_scores, with the catalogue's title and category, as it is looked at from ``until``.
 
     Without a standing the trend does not rise.
     """
     slice_s = row["slice_s"]
-    counts = counts_until(row["counts"], row["slice_start"], slice_s, until, SPARKLINE_SLICES)
+    slices = max(1, round(window.total_seconds() / slice_s))
+    whole = counts_until(row["counts"], row["slice_start"], slice_s, until, max(slices, SPARKLINE_SLICES))
+    counts = whole[-SPARKLINE_SLICES:]
     return TrendRow(
         trend_id=row["trend_id"],
         title=title_of(row["trend_id"], row["title"]),
@@ -628,12 +636,14 @@ def trend_row(
         counts=counts,
         slice_s=slice_s,
         items=standing.items if standing else sum(counts[-BURST_SLICES:]),
+        window_items=sum(whole[-slices:]),
         total=row["total"],
         publishers=row["publishers"],
         sources=_largest_first(msgspec.json.decode(row["sources"])),
         expected=standing.expected if standing else row["expected"],
         burst=standing.burst if standing else 0.0,
         strength=standing.strength if standing else 0.0,
+        peaked_at=standing.peaked_at if standing else None,
         velocity=row["velocity"],
         points=row["points"],
         comments=row["comments"],

@@ -20,114 +20,18 @@ from sinks.views import Standing, counts_until
 from streams.errors import SettingsError
 from streams.records import (
     Change,
-    Engagement,
     EnrichedItem,
-    LeadingItem,
-    Life,
     Mention,
-    Record,
-    TopicUpdate,
-    TrendDefinition,
     TrendScore,
 )
-from streams.vectors import encode_vector
-from tests.integration.postgres_records import DIMENSIONS, item, mention, score, summary, topic
-
-END = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
-"""The newest event of the world."""
-HOUR = timedelta(hours=1)
-
-
-def axis(number: int, other: int = 0, lean: float = 0.0) -> np.ndarray:
-    vector = np.zeros(DIMENSIONS, dtype=np.float32)
-    vector[number] = 1.0
-    vector[other] += lean
-    return vector / np.linalg.norm(vector)
-
-
-class World:
-    """Two stories under `term:phone` (the second one merged away into the first), one under `rust`, and noise."""
-
-    def __init__(self, config: PostgresConfig) -> None:
-        self.config = config
-        self.records: list[Record] = []
-        for number in range(12):
-            story = "a" if number < 5 else "b" if number < 8 else "c"
-            title = {"a": "A phone that catches fire", "b": "Burning phones recalled", "c": "Crab language released"}
-            trend = "rust" if story == "c" else "term:phone"
-            self.add(number, trend, f"topic-{story}", title[story], echo_of="item-8" if number in (9, 10) else None)
-        self.records += [
-            self.topic("a", size=5, vector=axis(0), leads=(0, 1)),
-            self.topic("b", size=3, vector=axis(0, 1, 0.5)),
-            self.topic("c", size=4, trend="rust", vector=axis(3)),
-            self.topic("a", size=8, vector=axis(0), leads=(0, 1), seq=100),
-            self.topic("b", size=3, vector=axis(0), into="topic-a", seq=101),
-            msgspec.structs.replace(
-                summary(config, 1, 100), topic_id="topic-a", trend_id="term:phone", headline="Phones burn",
-                summary="Makers recall handsets whose battery overheats.", keywords=("battery", "recall"),
-            ),
-            self.score("term:phone", END - HOUR, (0, 0, 1, 7), rank=9.0, burst=4.0, version=8),
-            self.score("rust", END, (2, 2), rank=5.0, burst=1.0, version=4),
-            self.score("term:old", END - 50 * HOUR, (3,), rank=1.0, burst=2.0, version=3),
-            self.score("rust", END - 30 * HOUR, (9,), rank=2.0, burst=8.0, version=2),
-            TrendDefinition(
-                trend_id="rust", title="Rust the language", keywords=("rust",), category="software", updated_at=END,
-                version=1,
-            ),
-            TrendDefinition(trend_id="quiet", title="Quiet subject", updated_at=END, version=1),
-        ]  # fmt: skip
-
-    def add(self, number: int, trend: str, topic_id: str, title: str, echo_of: str | None) -> None:
-        when = END - timedelta(minutes=10 * number)
-        made: EnrichedItem = item(
-            self.config, number, seq=number + 1, title=f"{title} {number}", body="", trend_id=trend, published_at=when,
-            observed_at=when, engagement=Engagement(points=100 - number),
-        )  # fmt: skip
-        self.records.append(msgspec.structs.replace(made, topic_id=topic_id, echo_of=echo_of))
-        said: Mention = mention(self.config, number, seq=number + 1)
-        said = msgspec.structs.replace(said, trend_id=trend, topic_id=topic_id, event_time=when, first_seen=when)
-        self.records.append(said)
-        if number == 8:  # the language's release is talked about among phones, too
-            self.records.append(msgspec.structs.replace(said, trend_id="term:phone", home=False))
-
-    def topic(
-        self, name: str, *, size: int, vector: np.ndarray, trend: str = "term:phone", into: str | None = None,
-        leads: tuple[int, ...] = (), seq: int = 50,
-    ) -> TopicUpdate:  # fmt: skip
-        return msgspec.structs.replace(
-            topic(self.config, 1, seq, size, into), topic_id=f"topic-{name}", trend_id=trend, merged_into=into,
-            life=Life.MERGED if into else Life.GREW, centroid=encode_vector(vector), first_seen=END - 2 * HOUR,
-            last_seen=END,
-            items=tuple(
-                LeadingItem(item_id=f"item-{n}", title=f"leading {n}", url=f"https://a.example/{n}", source="file",
-                            published_at=END)
-                for n in leads
-            ),
-        )  # fmt: skip
-
-    def score(
-        self, trend: str, when: datetime, counts: tuple[int, ...], *, rank: float, burst: float, version: int
-    ) -> TrendScore:
-        start = when.replace(minute=0)
-        return msgspec.structs.replace(
-            score(self.config, 1, version), trend_id=trend, slice_start=start, counts=counts, items=counts[-1],
-            total=sum(counts), rank=rank, burst=burst, first_seen=start, last_seen=when,
-        )  # fmt: skip
+from tests.integration.postgres_records import DIMENSIONS, topic
+from tests.integration.postgres_world import END, HOUR, World, axis, store_world
 
 
 @pytest.fixture(scope="module")
 def world(dsns: tuple[str, ...]) -> World:
     config = PostgresConfig(dsns=dsns, generation=f"g{uuid.uuid4().hex[:10]}", dimensions=DIMENSIONS)
-    world = World(config)
-
-    async def store() -> None:
-        writer = PostgresWriter(config, clock=lambda: END)
-        await writer.open()
-        assert not (await writer.write(world.records)).refused
-        await writer.close()
-
-    asyncio.run(store())
-    return world
+    return asyncio.run(store_world(config))
 
 
 @pytest.fixture
@@ -153,7 +57,7 @@ async def test_rising_trends_come_by_rank_with_their_stories(reader: PostgresRea
     assert phone.title == "phone"
     assert (rust.title, rust.tracked, rust.category) == ("Rust the language", True, "software")
     assert phone.counts[-3:] == (1, 7, 0), "the newest slice has been quiet"
-    assert phone.items == 8
+    assert (phone.items, phone.window_items) == (8, 8)
     # topic-b was merged into topic-a: the story appears once, with the items of both.
     assert [(t.topic_id, t.items) for t in phone.topics] == [("topic-a", 8), ("topic-c", 1)]
     assert phone.topics[0].headline == "Phones burn"
@@ -178,12 +82,13 @@ async def test_model_decides_which_trends_rise_at_the_instant_of_the_question(wo
     def order(scores: Sequence[TrendScore], now: datetime) -> list[Standing]:
         assert now == END
         asked.update({score.trend_id: score for score in scores})
-        return [Standing("term:old", 3, 0.25, 2.5, 7.5)]
+        return [Standing("term:old", 3, 0.25, 2.5, 7.5, END - HOUR)]
 
     reader = PostgresReader(world.config, clock=lambda: END, order=order)
     (row,) = (await reader.top()).trends
     await reader.close()
     assert (row.trend_id, row.items, row.expected, row.burst, row.strength) == ("term:old", 3, 0.25, 2.5, 7.5)
+    assert row.peaked_at == END - HOUR
     written = {r.trend_id: r for r in world.records if isinstance(r, TrendScore) and r.version != 2}
     assert asked == written, "a score comes back as it was written"
 

@@ -16,6 +16,7 @@ from trends.cli.context import give
 COMMANDS: tuple[str, ...] = (
     "trends.cli.stack",
     "trends.cli.demo",
+    "trends.cli.views",
     "trends.cli.settings",
     "trends.cli.collect",
     "trends.cli.track",
@@ -30,6 +31,12 @@ _HELP = """Which subjects are rising, which stories make them rise, and what eac
 \b
 A first look:
   trends demo                  everything, with a synthetic world, in one command
+\b
+What is rising, and why:
+  trends top                   the rising trends, now or at any past time
+  trends show NAME             one trend, or one story, with everything
+  trends search TEXT           stories, by words and by meaning
+  trends report                one HTML page to read or to send
 \b
 Day by day:
   trends up                    start Kafka and PostgreSQL on this machine

@@ -174,7 +174,7 @@ CREATE TABLE {g}.topic_vectors (
     centroid {v}.halfvec({d})
 );
 CREATE INDEX topic_vectors_hnsw ON {g}.topic_vectors
-    USING hnsw (centroid {v}.halfvec_cosine_ops) WITH (m = 16, ef_construction = 64);
+    USING hnsw (centroid {v}.halfvec_cosine_ops) WITH (m = 12, ef_construction = 48);
 
 -- topic_summaries: the newest (version, attempt), where version is the topic's that was summarised.
 CREATE TABLE {g}.topic_summaries (

@@ -1,0 +1,466 @@
+"""``trends top | show | search | export | report``: what is stored, for people and for programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from sinks.views import ItemView, Now, SearchHit, TopicBrief, TopicView, TopTrends, TrendRow, TrendView
+from streams.errors import SettingsError, UnavailableError
+from trends.cli.context import current_settings
+from trends.cli.output import JsonOption, err, out, print_json
+from trends.exporting import Format, format_of, write_rows
+from trends.text import ago, duration, instant, moment, plain, sparkline, web_link
+
+SPARK_WIDTH = 24
+SHORT_ID = 8
+
+WindowOption = Annotated[str, typer.Option("--window", "-w", help="How far back: 90m, 24h, 4d, 2w.")]
+AtOption = Annotated[
+    str | None,
+    typer.Option("--at", help="A past time instead of now: 2016-09-07, 2016-09-07T18:00.", show_default=False),
+]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000, help="How many at most.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(top)
+    app.command()(show)
+    app.command()(search)
+    app.command()(export)
+    app.command()(report)
+
+
+# -- top -------------------------------------------------------------------------------------------------------------
+
+
+def top(
+    at: AtOption = None,
+    window: WindowOption = "4d",
+    limit: LimitOption = 20,
+    category: Annotated[str | None, typer.Option("--category", help="Only trends with items of a category.")] = None,
+    source: Annotated[str | None, typer.Option("--source", help="Only trends with items of a source.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the rising trends: what is talked about far more than its own past lets one expect, and the stories in it.
+
+    Where a past month was replayed, "now" is its newest event; the line above the table says which time it is.
+    Strength: by how many deviations a day's items are, or lately were, above what the trend's own past lets one
+    expect, weighed by its publishers and by the attention it got; it halves every 36 hours.
+
+    \b
+    Examples:
+      trends top
+      trends top --at 2016-09-08 --limit 10
+      trends top --source hackernews --json | jq '.trends[].trend_id'
+    """
+    from trends.reading import open_reader
+
+    with open_reader(current_settings()) as sync:
+        found = sync.ask(
+            sync.reader.top(
+                window=duration(window), limit=limit, at=instant(at) if at else None, category=category, source=source
+            )
+        )
+    if as_json:
+        print_json(found)
+    else:
+        out().print(top_table(found))
+
+
+def top_table(found: TopTrends) -> RenderableType:
+    """The rising trends as a table, with the time that they are seen at."""
+    head = Text.assemble(("Rising trends", "bold"), f" · {_now_text(found.now)}")
+    if not found.trends:
+        return Group(head, Text("nothing rises: nothing is stored in this window, or all of it is as usual", "dim"))
+    wide = out().width >= 100
+    width = SPARK_WIDTH if wide else SPARK_WIDTH // 2
+    table = Table(box=None, header_style="dim", padding=(0, 1), expand=False)
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("trend", style="bold cyan", max_width=24 if wide else 14, overflow="fold")
+    table.add_column(f"last {_span_text(found.trends[0])}", no_wrap=True, style="green", width=width)
+    table.add_column("strength", justify="right", no_wrap=True)
+    table.add_column("items", justify="right", no_wrap=True)
+    table.add_column("publishers" if wide else "by", justify="right", no_wrap=True)
+    table.add_column("leading story", ratio=1, overflow="fold", min_width=20)
+    for number, row in enumerate(found.trends, 1):
+        table.add_row(
+            str(number),
+            _trend_name(row),
+            sparkline(row.counts, width),
+            f"{row.strength:.1f}",
+            f"{row.window_items:,}",
+            f"{row.publishers:,}",
+            _headline(row.topics[0]) if row.topics else Text("–", "dim"),
+        )
+    return Group(head, Text(), table)
+
+
+def _now_text(now: Now) -> str:
+    return f"as of {moment(now.time)}" + (" (the newest event stored)" if now.replayed else "")
+
+
+def _span_text(row: TrendRow) -> str:
+    hours = len(row.counts) * row.slice_s // 3_600
+    return f"{hours // 24} d" if hours % 24 == 0 else f"{hours} h"
+
+
+def _trend_name(row: TrendRow) -> Text:
+    name = Text(plain(row.title, 60))
+    if row.tracked:
+        name.append(" ★", "yellow")
+    return name
+
+
+def _headline(story: TopicBrief) -> Text:
+    url = next((link for item in story.leading if (link := web_link(item.url))), None)
+    return Text(plain(story.headline, 140), style=Style(link=url) if url else "")
+
+
+# -- show ------------------------------------------------------------------------------------------------------------
+
+
+def show(
+    name: Annotated[
+        str, typer.Argument(metavar="TREND|TOPIC", help="A trend, a tracked subject, or a topic's id (or its start).")
+    ],
+    at: AtOption = None,
+    window: WindowOption = "7d",
+    limit: LimitOption = 15,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one trend (its course, its stories, its leading items) or one topic (its summary, items, timeline).
+
+    A trend may be named as people write it: `iphone` finds `term:iphone`. The id of a topic that was merged into
+    another leads to that one.
+
+    \b
+    Examples:
+      trends show iphone
+      trends show "Electric aviation" --window 2w
+      trends show 3f2a9c1e
+    """
+    from trends.reading import open_reader
+
+    with open_reader(current_settings()) as sync:
+        found = sync.ask(sync.reader.find(name))
+        if found is None:
+            raise SettingsError(f"no trend and no topic is called {name!r}: look for it with `trends search`")
+        kind, identity = found
+        if kind == "trend":
+            trend = sync.ask(
+                sync.reader.trend(
+                    identity, window=duration(window), at=instant(at) if at else None, topics=limit, items=limit
+                )
+            )
+            if trend is None:
+                raise SettingsError(f"{identity!r} did not exist yet at {at}")
+            _print(trend, as_json, trend_page)
+        else:
+            topic = sync.ask(sync.reader.topic(identity, members=limit))
+            if topic is None:
+                raise SettingsError(f"topic {identity!r} is gone; try again")
+            _print(topic, as_json, topic_page)
+
+
+def _print(value: Any, as_json: bool, render: Callable[[Any], RenderableType]) -> None:
+    if as_json:
+        print_json(value)
+    else:
+        out().print(render(value))
+
+
+def trend_page(view: TrendView) -> RenderableType:
+    """Everything about a trend."""
+    row = view.row
+    parts: list[RenderableType] = [
+        Text.assemble(_trend_name(row), ("  " + row.trend_id, "dim"), style="bold"),
+        Text(_now_text(view.now), "dim"),
+    ]
+    if view.status:
+        words = ", ".join(plain(k) for k in view.keywords)
+        parts.append(Text(f"tracked ({view.status}){f': {words}' if words else ''}", "dim"))
+    parts += [
+        Text(),
+        Text.assemble((f"{sparkline(row.counts, 48)}", "green"), (f"  last {_span_text(row)}", "dim")),
+        Text(_standing_text(row, view.now), "bold"),
+        Text(
+            f"{row.items:,} items in a day, {row.expected:.1f} expected · burst {row.burst:.1f} · "
+            f"{row.publishers:,} publishers · {row.total:,} items since {moment(row.first_seen)}"
+        ),
+        Text(f"{row.points:,} points, {row.comments:,} comments · {_counts_text(row.sources)}", "dim"),
+    ]
+    if row.topics:
+        parts += [Text(), Text("Stories", "bold"), topics_table(row.topics)]
+    if view.items:
+        parts += [Text(), Text("Leading items", "bold"), *(_item_lines(item, view.now.time) for item in view.items)]
+    if not row.topics and not view.items:
+        parts.append(Text("nothing in this window; a longer one: --window 4w", "dim"))
+    return Group(*parts)
+
+
+def _standing_text(row: TrendRow, now: Now) -> str:
+    if row.peaked_at is None:
+        return "not rising"
+    if row.burst > 0:
+        return f"rising: strength {row.strength:.1f}"
+    return f"was rising {ago(row.peaked_at, now.time)}: strength {row.strength:.1f} left"
+
+
+def topics_table(topics: Sequence[TopicBrief]) -> RenderableType:
+    """Topics with their ids, sizes and summaries."""
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    for story in topics:
+        text = Text.assemble((plain(story.headline), "bold"))
+        if story.summary and plain(story.summary) != plain(story.headline):
+            text.append("\n" + plain(story.summary, 400))
+        count = story.items if story.items is not None else story.size
+        table.add_row(f"{count:,}×", plain(story.topic_id)[:SHORT_ID], text)
+    return table
+
+
+def topic_page(view: TopicView) -> RenderableType:
+    """Everything about a topic."""
+    brief = view.brief
+    copies = f"{brief.size:,} items ({view.echoes:,} copies)" if view.echoes else f"{brief.size:,} items"
+    parts: list[RenderableType] = [Text(plain(brief.headline), "bold"), Text(brief.topic_id, "dim")]
+    if view.asked_id != brief.topic_id:
+        parts.append(Text(f"{view.asked_id} was merged into it", "yellow"))
+    if brief.summary:
+        parts += [Text(), Text(plain(brief.summary))]
+    if brief.keywords:
+        parts.append(Text(" · ".join(plain(k) for k in brief.keywords), "cyan"))
+    parts += [
+        Text(),
+        Text(
+            f"{copies} by {brief.publishers:,} publishers, {moment(brief.first_seen)} – {moment(brief.last_seen)}"
+            f" · {brief.points:,} points, {brief.comments:,} comments · {brief.life}"
+        ),
+        Text(f"{_counts_text(view.sources)} · in {_counts_text(view.trends)}", "dim"),
+    ]
+    if view.timeline:
+        counts = _timeline_counts(view)
+        step = "hour" if view.step_s == 3_600 else "day"
+        parts.append(Text.assemble((sparkline(counts, 60), "green"), (f"  {len(counts)} {step}s", "dim")))
+    if brief.leading:
+        now = brief.last_seen
+        parts += [Text(), Text("Nearest to its core", "bold"), *(_item_lines(item, now) for item in brief.leading)]
+    led = {item.item_id for item in brief.leading}
+    others = [item for item in view.members if item.item_id not in led]
+    if others:
+        parts += [Text(), Text("Most discussed", "bold"), *(_item_lines(item, brief.last_seen) for item in others)]
+    return Group(*parts)
+
+
+def _timeline_counts(view: TopicView) -> list[int]:
+    """The timeline without gaps."""
+    step = timedelta(seconds=view.step_s)
+    by_start = {b.start: b.items for b in view.timeline}
+    start, end = view.timeline[0].start, view.timeline[-1].start
+    return [by_start.get(start + i * step, 0) for i in range(min(2_000, (end - start) // step + 1))]
+
+
+def _item_lines(item: ItemView, now: datetime) -> RenderableType:
+    url = web_link(item.url)
+    title = plain(item.title) or item.item_id
+    line = Text.assemble((title, Style(link=url) if url else ""))
+    about = [
+        plain(item.publisher or item.source).removeprefix("www."),
+        f"{item.points:,} points",
+        f"{item.comments:,} comments",
+    ]
+    about.append(ago(item.published_at, now))
+    if item.echo_of:
+        about.append("a copy")
+    line.append("  " + " · ".join(about), "dim")
+    parts = [line]
+    if url:
+        parts.append(Text(url, "blue", overflow="fold"))
+    return Padding(Group(*parts), (0, 0, 0, 2))
+
+
+def _counts_text(counts: Mapping[str, int], most: int = 6) -> str:
+    shown = [f"{plain(name).removeprefix('term:')} {count:,}" for name, count in list(counts.items())[:most]]
+    return ", ".join(shown) + (f", {len(counts) - most} more" if len(counts) > most else "")
+
+
+# -- search ----------------------------------------------------------------------------------------------------------
+
+
+def search(
+    text: Annotated[str, typer.Argument(help='Words; "a phrase", or, -without.')],
+    limit: LimitOption = 10,
+    words: Annotated[bool, typer.Option("--words", help="By words alone, not by meaning.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find stories by words (in titles, texts and summaries) and by meaning; what both find comes first.
+
+    \b
+    Examples:
+      trends search "battery recall"
+      trends search '"open source" -license'
+      trends search elections --json | jq '.[].topic.headline'
+    """
+    from trends.reading import open_reader, query_vector
+
+    settings = current_settings()
+    vector = None
+    if not words:
+        try:
+            vector = query_vector(settings, text)
+        except (SettingsError, UnavailableError) as error:
+            err().print(Text(f"note: searching by words alone: {error}", "yellow"), soft_wrap=True)
+    with open_reader(settings) as sync:
+        hits = sync.ask(sync.reader.search(text, vector=vector, limit=limit))
+    if as_json:
+        print_json(hits)
+    elif hits:
+        out().print(Group(*(_hit_lines(number, hit) for number, hit in enumerate(hits, 1))))
+    else:
+        err().print(f"nothing was found for {plain(text)!r}", markup=False)
+
+
+def _hit_lines(number: int, hit: SearchHit) -> RenderableType:
+    brief = hit.topic
+    head = Text.assemble((f"{number}. ", "dim"), (plain(brief.headline), "bold"))
+    found = f"cosine {hit.similarity:.2f}" if hit.similarity is not None else ", ".join(hit.found_by)
+    about = f"{brief.size:,} items · {moment(brief.last_seen)} · {plain(brief.topic_id)[:SHORT_ID]} · {found}"
+    parts: list[RenderableType] = [head, Text("   " + about, "dim")]
+    if brief.summary and plain(brief.summary) != plain(brief.headline):
+        parts.append(Padding(Text(plain(brief.summary, 300)), (0, 0, 0, 3)))
+    shown = [item for item in (hit.items or brief.leading) if plain(item.title) != plain(brief.headline)][:2]
+    parts += [Padding(_item_lines(item, brief.last_seen), (0, 0, 0, 1)) for item in shown]
+    return Group(*parts, Text())
+
+
+# -- export ----------------------------------------------------------------------------------------------------------
+
+
+class Exported(StrEnum):
+    """What can be exported."""
+
+    ITEMS = "items"
+    TOPICS = "topics"
+    TRENDS = "trends"
+    MENTIONS = "mentions"
+    SCORES = "scores"
+
+
+def export(
+    kind: Annotated[Exported, typer.Argument(help="What to export.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file: .csv, .jsonl or .parquet; not given: stdout.")
+    ] = None,
+    chosen: Annotated[Format | None, typer.Option("--format", "-f", help="Where the name does not say it.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Only from this time on.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Only before this time.")] = None,
+    trend: Annotated[str | None, typer.Option("--trend", help="Only of this trend (its id).")] = None,
+    source: Annotated[str | None, typer.Option("--source", help="Only of this source.")] = None,
+) -> None:
+    """Write what is stored as CSV, JSON lines or Parquet, in the order of time; memory stays small whatever its size.
+
+    An item's topic_id is that of today, after all merges; joined_topic_id is the one it came to. A file is there
+    whole or not at all.
+
+    \b
+    Examples:
+      trends export items -o items.parquet
+      trends export topics --format csv > topics.csv
+      trends export items --since 2016-09-07 --trend term:iphone | jq .title
+    """
+    from sinks.postgres.export import KINDS, Filters
+    from trends.atomic import whole_file
+    from trends.reading import open_reader
+
+    path = None if output is None or str(output) == "-" else output
+    as_format = format_of(path, chosen)
+    filters = Filters(
+        since=_from(since), until=instant(until) if until else None, trend=trend, source=source
+    )  # fmt: skip
+    with open_reader(current_settings()) as sync:
+        rows = sync.export(kind.value, filters)
+        columns = KINDS[kind.value].columns
+        if path is None:
+            _to_stdout(lambda: write_rows(rows, columns, as_format, sys.stdout.buffer, lambda _: None))
+            return
+        total = sync.ask(sync.reader.count_export(kind.value, filters))
+        with _bar(kind.value, total) as progress, whole_file(path) as file:
+            written = write_rows(rows, columns, as_format, file, progress)
+    err().print(f"{written:,} {kind.value} in {path}", markup=False)
+
+
+def _from(text: str | None) -> datetime | None:
+    """The beginning of a day or time."""
+    if text is None:
+        return None
+    time = instant(text)
+    return time - timedelta(days=1) if len(text.strip()) == 10 else time
+
+
+def _to_stdout(write: Callable[[], int]) -> None:
+    """A reader that has seen enough (`| head`) is no error."""
+    try:
+        write()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn(), console=err(),
+        transient=True,
+    ) as bar:  # fmt: skip
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+# -- report ----------------------------------------------------------------------------------------------------------
+
+
+def report(
+    html: Annotated[
+        Path | None, typer.Option("--html", help="The file. [default: report.html in the data folder]")
+    ] = None,
+    at: AtOption = None,
+    window: WindowOption = "4d",
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the rising trends, their stories, summaries and links as one page that needs nothing else to be read.
+
+    \b
+    Examples:
+      trends report --html rising.html
+      trends report --html september-8.html --at 2016-09-08
+    """
+    from trends.reading import open_reader
+    from trends.report import write_report
+
+    settings = current_settings()
+    path = html or settings.home / "report.html"
+    with open_reader(settings) as sync:
+        write_report(sync, path, window=duration(window), at=instant(at) if at else None, limit=limit)
+    if as_json:
+        print_json({"report": str(path)})
+    else:
+        out().print(f"the report is in {path}", markup=False, soft_wrap=True)
