@@ -33,7 +33,19 @@ from models.echoes import (
 from models.packed import id_bytes, id_text
 from models.state import EngineState, Restored, StateLog, amounts, engagement_of
 from models.text import canonical_url, embedding_text, is_front_page, salient, tokens
-from models.topics import LEADING, SHOWN_TERMS, SHOWN_TRENDS, Member, Topic, at, direction, member_of, micros
+from models.topics import (
+    LEADING,
+    MAX_COUNT,
+    SHOWN_TERMS,
+    SHOWN_TRENDS,
+    Member,
+    Topic,
+    at,
+    bounded,
+    direction,
+    member_of,
+    micros,
+)
 from streams.ids import topic_id_of
 from streams.records import (
     Change,
@@ -210,6 +222,7 @@ class ClusterEngine:
         item = arrival.embedded.item
         seq = self._next_seq()
         event_us = self._believed_us(micros(item.event_time))
+        engagement = bounded(item.engagement, MAX_COUNT // 2)
         entry = Entry(
             text=key_of(arrival.embedded.text_hash),
             url=_url_key(item),
@@ -221,7 +234,7 @@ class ClusterEngine:
             tick=tick,
             flags=0,
             similarity=0,
-            engagement=amounts(item.engagement),
+            engagement=amounts(engagement),
         )
         original = self._index.original(entry.text if arrival.copyable else 0, entry.url)
         echo_of = self._index.id_at(original) if original >= 0 else None
@@ -242,7 +255,7 @@ class ClusterEngine:
         out.enriched.append(
             self._enriched(arrival, entry, Change.FIRST, seq, similarity=round(similarity, 4), is_new=is_new)
         )
-        self._mention(arrival, entry, item.event_time, 1, item.engagement, seq, out)
+        self._mention(arrival, entry, item.event_time, 1, engagement, seq, out)
         self._state.observed_us.append(micros(item.observed_at))
         if len(self._state.observed_us) >= self._config.merge_every_items:
             self._maintain()
@@ -282,7 +295,7 @@ class ClusterEngine:
         assert self._space is not None
         item, point = arrival.embedded.item, arrival.point
         topic.count(item, item.trend_id, event_us, echo, 1)
-        topic.engage(item.engagement, event_us)
+        topic.engage(bounded(item.engagement, MAX_COUNT // 2), event_us)
         if echo and not is_new:
             self._space.touch(topic.topic_id, point.at_us)
         else:
@@ -300,8 +313,9 @@ class ClusterEngine:
         back = entry.has(DELETED)
         text = key_of(arrival.embedded.text_hash)
         change = Change.EDIT if back or text != entry.text else Change.ENGAGEMENT
-        delta = item.engagement.minus(engagement_of(entry.engagement))
-        entry.text, entry.tick, entry.engagement = text, tick, amounts(item.engagement)
+        engagement = bounded(item.engagement, MAX_COUNT // 2)
+        delta = engagement.minus(engagement_of(entry.engagement))
+        entry.text, entry.tick, entry.engagement = text, tick, amounts(engagement)
         if not entry.has(ECHO):
             entry.url = _url_key(item)
             entry.flags = _originals(arrival, entry)

@@ -36,6 +36,8 @@ HALF_LIFE: Final = timedelta(days=1)
 """A topic's rank counts an item half as much for each day of age."""
 ENGAGEMENT_WEIGHT: Final = 0.02
 """One point, comment, share or star, against one item; views count a hundredth of that."""
+MAX_COUNT: Final = 2**53
+"""What a count on the wire may be (``streams.records.Count``); an item's totals count up to half of it."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DECAY: Final = math.log(2) / HALF_LIFE.total_seconds()
 _US: Final = timedelta(microseconds=1)
@@ -74,14 +76,26 @@ def engagement_weight(delta: Engagement) -> float:
 
 
 def plus(one: Engagement, other: Engagement) -> Engagement:
-    """The sum, field by field."""
-    return Engagement(
-        points=one.points + other.points,
-        comments=one.comments + other.comments,
-        shares=one.shares + other.shares,
-        stars=one.stars + other.stars,
-        views=one.views + other.views,
+    """The sum, field by field, within what a record can hold."""
+    return bounded(
+        Engagement(
+            points=one.points + other.points,
+            comments=one.comments + other.comments,
+            shares=one.shares + other.shares,
+            stars=one.stars + other.stars,
+            views=one.views + other.views,
+        ),
+        MAX_COUNT,
     )
+
+
+def bounded(engagement: Engagement, most: int) -> Engagement:
+    """Each total between −most and most."""
+    values = (engagement.points, engagement.comments, engagement.shares, engagement.stars, engagement.views)
+    if -most <= min(values) and max(values) <= most:
+        return engagement
+    points, comments, shares, stars, views = (max(-most, min(most, value)) for value in values)
+    return Engagement(points=points, comments=comments, shares=shares, stars=stars, views=views)
 
 
 class Member(msgspec.Struct, array_like=True, frozen=True):

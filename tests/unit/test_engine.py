@@ -18,6 +18,7 @@ from models.clustering import ClusterConfig
 from models.engine import ClusterEngine, Decisions
 from models.quality import agreement
 from models.text import embedding_text, text_hash
+from streams.codec import decode, encode
 from streams.ids import item_id_of, topic_id_of
 from streams.records import Change, EmbeddedItem, Engagement, Kind, Life, Observation
 from streams.vectors import decode_vector, encode_vector
@@ -174,6 +175,18 @@ def test_new_engagement_is_counted_as_a_delta_for_every_trend_of_the_item() -> N
     assert update.items[0].points == 10
     back = running.apply([fed("1", hours=2, points=8, comments=1, views=5_000_000_001)])
     assert back.mentions[0].engagement == Engagement(points=-2, views=1)
+
+
+def test_counts_beyond_all_reason_stay_within_what_a_record_can_hold() -> None:
+    running, most = engine(), 2**53
+    decisions = running.apply(
+        [
+            *(fed(str(i), f"Federal Reserve says {i}", views=most) for i in range(3)),
+            fed("0", "Federal Reserve says 0", hours=1, views=-most),
+        ]
+    )
+    for record in (*decisions.enriched, *decisions.mentions, *decisions.updates):
+        assert decode(type(record), encode(record)) == record
 
 
 def test_a_later_observation_without_news_only_keeps_the_item_known() -> None:
