@@ -56,7 +56,7 @@ def render(found: TopTrends, counts: StoredCounts, made_at: datetime) -> str:
     style = (files("trends") / "report.css").read_text("utf-8")
     when = moment(found.now.time)
     note = " — the newest event stored" if found.now.replayed else ""
-    told: dict[str, int] = {}
+    told: dict[str, tuple[int, str]] = {}
     trends = "\n".join(_trend(number, row, found, told) for number, row in enumerate(found.trends, 1))
     links = "".join(
         f'<li><a href="#trend-{number}">{_text(row.title, 40)}</a></li>' for number, row in enumerate(found.trends, 1)
@@ -96,13 +96,13 @@ are the last day. Made {moment(made_at)}.</p></footer>
 """
 
 
-def _trend(number: int, row: TrendRow, found: TopTrends, told: dict[str, int]) -> str:
-    """One trend; ``told`` remembers under which number each story was told in full."""
+def _trend(number: int, row: TrendRow, found: TopTrends, told: dict[str, tuple[int, str]]) -> str:
+    """One trend; ``told`` remembers under which trend each story was told in full."""
     tags = '<span class="tag">tracked</span>' if row.tracked else ""
     tags += f'<span class="tag">{_text(row.category, 40)}</span>' if row.category else ""
     # A story with one item of the trend says little about it, unless there is no other.
     topics = [story for story in row.topics if (story.items or 0) > 1] or list(row.topics[:1])
-    stories = "".join(_story(story, told.setdefault(story.topic_id, number), number) for story in topics)
+    stories = "".join(_story(story, told.setdefault(story.topic_id, (number, row.title)), number) for story in topics)
     several = list(row.sources.items()) if len(row.sources) > 1 else []
     sources = ", ".join(f"{_text(name, 30)} {count:,}" for name, count in several[:4])
     return f"""<section class="trend" id="trend-{number}">
@@ -116,7 +116,7 @@ def _trend(number: int, row: TrendRow, found: TopTrends, told: dict[str, int]) -
 </section>"""
 
 
-def _story(story: TopicBrief, told_under: int, number: int) -> str:
+def _story(story: TopicBrief, told: tuple[int, str], number: int) -> str:
     headline = _text(story.headline, 200)
     about = [f"{story.size:,} item{'s' if story.size != 1 else ''}"]
     if story.items is not None and story.items < story.size:
@@ -125,8 +125,8 @@ def _story(story: TopicBrief, told_under: int, number: int) -> str:
     if story.points or story.comments:
         about.append(f"{story.points:,} points, {story.comments:,} comments")
     facts = " · ".join(about)
-    if told_under != number:
-        facts += f' · <a href="#trend-{told_under}">told under {told_under}</a>'
+    if told[0] != number:
+        facts += f' · <a href="#trend-{told[0]}">see {_text(told[1], 40)}</a>'
         return f'\n<article class="story"><h3>{headline}</h3><p class="soft">{facts}</p></article>'
     summary = story.summary if story.summary and plain(story.summary) != plain(story.headline) else None
     items = "".join(_item(item) for item in story.leading[:ITEMS])

@@ -137,7 +137,7 @@ async def _vector(connection: asyncpg.Connection, config: PostgresConfig, shard:
         row = await connection.fetchrow(query)
     if tuple(int(part) for part in row["version"].split(".")[:2]) < MIN_PGVECTOR:
         raise SettingsError(
-            f"{place_of(config, shard)}: pgvector {row['version']} knows no halfvec; update to "
+            f"{place_of(config, shard)}: pgvector {row['version']} is too old; update to "
             f"{MIN_PGVECTOR[0]}.{MIN_PGVECTOR[1]} or newer (ALTER EXTENSION vector UPDATE)"
         )
     return str(row["schema"])

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -73,6 +73,8 @@ MENTIONS_OF_TREND: Final = 1_000
 TEXT_CANDIDATES: Final = 2_000
 """Newest matches on each shard that are ranked."""
 VECTOR_CANDIDATES: Final = 100
+SINGLE_TOPICS: Final = 20_000
+"""Newest topics of one item on each shard that a query's vector is compared with, one by one (about 10 ms)."""
 MIN_SIMILARITY: Final = 0.25
 """Below this cosine a topic has nothing to do with a query (MiniLM: unrelated texts lie around 0.05)."""
 RRF_K: Final = 60
@@ -534,12 +536,17 @@ class PostgresReader:
                 f"the query's vector has {vector.size} dimensions, generation {self.config.generation} has "
                 f"{self.config.dimensions}: use the embedding model that made it"
             )
+        distance = "centroid OPERATOR({v}.<=>) $1::{v}.halfvec"
         binary = halfvec("query", encode_vector(vector), self.config.dimensions)
         rows = await self._ask(
             "nearest",
-            "SELECT topic_id, 1 - (centroid OPERATOR({v}.<=>) $1::{v}.halfvec) AS similarity FROM {g}.topic_vectors "
-            "WHERE centroid IS NOT NULL ORDER BY centroid OPERATOR({v}.<=>) $1::{v}.halfvec LIMIT $2",
-            binary, VECTOR_CANDIDATES, local=f"SET LOCAL hnsw.ef_search = {VECTOR_CANDIDATES}",
+            f"WITH known AS ((SELECT topic_id, {distance} AS distance FROM {{g}}.topic_vectors "
+            f"WHERE step >= 2 AND centroid IS NOT NULL ORDER BY {distance} LIMIT $2) UNION ALL "
+            f"(SELECT topic_id, {distance} AS distance FROM (SELECT topic_id, centroid FROM {{g}}.topic_vectors "
+            "WHERE step < 2 ORDER BY version DESC LIMIT $3) single)) "
+            "SELECT topic_id, 1 - distance AS similarity FROM known ORDER BY distance LIMIT $2",
+            binary, VECTOR_CANDIDATES, SINGLE_TOPICS,
+            local=f"SET LOCAL hnsw.ef_search = {VECTOR_CANDIDATES}; SET LOCAL hnsw.iterative_scan = relaxed_order",
         )  # fmt: skip
         near = [dict(row) for row in rows if row["similarity"] >= MIN_SIMILARITY]
         near.sort(key=lambda row: (-row["similarity"], row["topic_id"]))
@@ -752,8 +759,8 @@ class SyncReader:
         """The answer to a question of ``reader``: ``sync.ask(sync.reader.top(limit=5))``."""
         return self._thread.run(question)
 
-    def export(self, kind: str, filters: Filters = NO_FILTERS) -> Iterator[dict[str, Any]]:
-        """See :meth:`PostgresReader.export`."""
+    def export(self, kind: str, filters: Filters = NO_FILTERS) -> Generator[dict[str, Any], None, None]:
+        """See :meth:`PostgresReader.export`. Close it (``contextlib.closing``) where it may not be read to its end."""
         rows = self.reader.export(kind, filters)
 
         async def some() -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ from streams.errors import SettingsError, StateMismatchError, TrendsError, Unava
 from streams.keys import BUCKETS, bucket_of
 from streams.metrics import DB_CONNECTIONS
 
-MIN_PGVECTOR: Final = (0, 7)
-"""The first with halfvec."""
+MIN_PGVECTOR: Final = (0, 8)
+"""The first that goes on searching an index where dead or filtered rows leave too few results (halfvec: 0.7)."""
 MAP_LOCK_KEY: Final = 0x7472656E64730002
 """Advisory lock: shared by every transaction that writes by the bucket map, exclusive for who changes it."""
 

@@ -24,6 +24,7 @@ from streams.records import (
     Mention,
     TrendScore,
 )
+from streams.vectors import decode_vector
 from tests.integration.postgres_records import DIMENSIONS, topic
 from tests.integration.postgres_world import END, HOUR, World, axis, store_world
 
@@ -200,6 +201,24 @@ async def test_meaning_is_found_without_a_common_word(reader: PostgresReader) ->
     assert hits[0].similarity == pytest.approx(0.98, abs=0.01)
     with pytest.raises(SettingsError, match="dimensions"):
         await reader.search("zzz", vector=np.ones(3, dtype=np.float32))
+
+
+async def test_meaning_is_found_in_stories_of_every_size_and_not_in_merged_ones(config: PostgresConfig) -> None:
+    writer = PostgresWriter(config, clock=lambda: END)
+    await writer.open()
+    sizes = (1, 2, 3, 40)
+    await writer.write([topic(config, size, 1, size) for size in sizes])
+    # Every growth leaves a dead entry in the index, which must not hide the living.
+    for n in range(6, 16):
+        await writer.write([topic(config, 40, 2 + n, 2**n)])
+    await writer.write([topic(config, 3, 50, 3, into="topic-2")])
+    await writer.close()
+    reader = PostgresReader(config)
+    same = decode_vector(topic(config, 1, 1).centroid, DIMENSIONS)
+    hits = await reader.search("", vector=same)
+    await reader.close()
+    assert [hit.topic.topic_id for hit in hits][:2] == ["topic-1", "topic-2"]
+    assert all(hit.topic.topic_id != "topic-3" for hit in hits)
 
 
 async def test_counts_add_up_over_the_shards(reader: PostgresReader) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sinks.postgres.rows import TABLES, RowError, Table, halfvec, step_of, without_leading_zeros
@@ -29,6 +29,7 @@ def rows_of_one_key(draw: st.DrawFn) -> tuple[Table, list[tuple[Any, ...]]]:
     return table, rows
 
 
+@settings(deadline=None)
 @given(rows_of_one_key(), st.randoms(use_true_random=False))
 def test_rows_merge_to_the_same_in_any_order_and_repetition(
     made: tuple[Table, list[tuple[Any, ...]]], random: Any

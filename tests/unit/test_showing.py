@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -37,6 +37,7 @@ def row(number: int, **more: Any) -> dict[str, Any]:
 EMPTY = dict.fromkeys(COLUMNS)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_plain_text_is_one_line_that_no_terminal_obeys(text: str) -> None:
     line = plain(text)
@@ -94,6 +95,7 @@ def test_ages_are_short() -> None:
     ]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 1000), max_size=200), st.integers(1, 60))
 def test_bins_lose_no_count(counts: list[int], number: int) -> None:
     found = bins(counts, number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -395,8 +395,7 @@ def export(
     filters = Filters(
         since=_from(since), until=instant(until) if until else None, trend=trend, source=source
     )  # fmt: skip
-    with open_reader(current_settings()) as sync:
-        rows = sync.export(kind.value, filters)
+    with open_reader(current_settings()) as sync, closing(sync.export(kind.value, filters)) as rows:
         columns = KINDS[kind.value].columns
         if path is None:
             _to_stdout(lambda: write_rows(rows, columns, as_format, sys.stdout.buffer, lambda _: None))

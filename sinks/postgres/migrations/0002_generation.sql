@@ -164,8 +164,9 @@ CREATE TABLE {g}.topics (
 CREATE INDEX topics_trend ON {g}.topics (trend_id, rank DESC NULLS LAST);
 CREATE INDEX topics_merged_into ON {g}.topics (merged_into) WHERE merged_into IS NOT NULL;
 
--- topic_vectors: apart from topics, because a change in an HNSW index costs over a millisecond, and every change of a
--- row counts as one. It follows a topic in steps of its size (see rows.py); a merged topic has none.
+-- topic_vectors: apart from topics, because a change in an HNSW index costs about a millisecond, and every change of a
+-- row counts as one. It follows a topic in steps of its size (see rows.py); a merged topic has none. Three of four
+-- topics stay at one item: those stand outside the index, and the newest of them are compared one by one.
 CREATE TABLE {g}.topic_vectors (
     topic_id text PRIMARY KEY,
     bucket smallint NOT NULL,
@@ -174,7 +175,8 @@ CREATE TABLE {g}.topic_vectors (
     centroid {v}.halfvec({d})
 );
 CREATE INDEX topic_vectors_hnsw ON {g}.topic_vectors
-    USING hnsw (centroid {v}.halfvec_cosine_ops) WITH (m = 12, ef_construction = 48);
+    USING hnsw (centroid {v}.halfvec_cosine_ops) WITH (m = 12, ef_construction = 48) WHERE step >= 2;
+CREATE INDEX topic_vectors_single ON {g}.topic_vectors (version) WHERE step < 2;
 
 -- topic_summaries: the newest (version, attempt), where version is the topic's that was summarised.
 CREATE TABLE {g}.topic_summaries (
