@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -25,6 +26,9 @@ from streams.state import Restore
 log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
+
+GC_THRESHOLDS: Final = (20_000, 20, 50)
+"""A batch makes tens of thousands of records, and none in a cycle: Python's defaults look through them 50 times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ def run(session: Session, wire: Callable[[Session], Wired]) -> ExitCode:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: session.stop())
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         while True:
             try:
@@ -120,6 +125,7 @@ def run(session: Session, wire: Callable[[Session], Wired]) -> ExitCode:
 def _run_once(session: Session, wire: Callable[[Session], Wired]) -> None:
     """From getting partitions to losing them, or to the end."""
     wired = wire(session)
+    gc.freeze()  # models live as long as the process: never looked through again
     try:
         if session.open(wired.restore, log.info):
             wired.before_run()

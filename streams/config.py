@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
+from typing import Final
+
+RDKAFKA: Final = logging.getLogger("librdkafka")
+"""Lost connections and the like: what matters of it comes back as errors of calls."""
+RDKAFKA.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +20,7 @@ class KafkaConfig:
 
     bootstrap: str
     stack: str = ""
-    partitions: int = 8
+    partitions: int = 4
     """Of every keyed stream of the pipeline; a power of two."""
     replication_factor: int = 1
     min_insync: int = 1
@@ -25,8 +31,8 @@ class KafkaConfig:
     transaction_timeout_ms: int = 60_000
 
     def client(self, **more: object) -> dict[str, object]:
-        """Properties that every client of this broker starts from."""
-        return {"bootstrap.servers": self.bootstrap, **self.security, **more}
+        """Properties that every client of this broker starts from; its own lines go to the logger ``librdkafka``."""
+        return {"bootstrap.servers": self.bootstrap, "logger": RDKAFKA, **self.security, **more}
 
     def id_of(self, *parts: str) -> str:
         """A group or transactional id: stack (where set) and parts, joined by dots."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from streams.broker import patiently
 from streams.config import KafkaConfig
 from streams.errors import UnavailableError
-from streams.io import Addresser
+from streams.io import Addresser, Partition
 from streams.table import Stream
 
 TIMEOUT_S: Final = 20.0
+_EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 class Lag(NamedTuple):
@@ -31,6 +33,8 @@ class LagProbe:
         address = Addresser(kafka, generation)
         self._partitions = [(address.name(s), p) for s in inputs for p in range(s.count(kafka))]
         self._flow = flow
+        admin: dict[str, Any] = kafka.client()
+        self._admin = AdminClient(admin)
         self._client = Consumer(
             kafka.client(**{"group.id": kafka.id_of(generation, flow), "isolation.level": "read_uncommitted"})
         )
@@ -44,18 +48,23 @@ class LagProbe:
         lags: dict[str, Lag] = {}
         try:
             wanted = [TopicPartition(*p) for p in self._partitions]
-            for partition in patiently(lambda: self._client.committed(wanted, TIMEOUT_S), TIMEOUT_S):
-                low, high = patiently(partial(self._watermarks, partition.topic, partition.partition), TIMEOUT_S)
-                done = partition.offset if partition.offset >= 0 else low
-                before = lags.get(partition.topic, Lag(0, 0))
-                lags[partition.topic] = Lag(before.records + max(high - done, 0), before.ends + high)
+            committed = patiently(lambda: self._client.committed(wanted, TIMEOUT_S), TIMEOUT_S)
+            ends = patiently(lambda: self._offsets(_LATEST), TIMEOUT_S)
+            if any(p.offset < 0 for p in committed):
+                begins = patiently(lambda: self._offsets(_EARLIEST), TIMEOUT_S)
         except KafkaException as error:
             raise UnavailableError(f"asking for the lag of {self._flow}: {error}") from None
+        for p in committed:
+            end = ends[(p.topic, p.partition)]
+            done = p.offset if p.offset >= 0 else begins[(p.topic, p.partition)]
+            before = lags.get(p.topic, Lag(0, 0))
+            lags[p.topic] = Lag(before.records + max(end - done, 0), before.ends + end)
         return lags
 
-    def _watermarks(self, stream: str, partition: int) -> tuple[int, int]:
-        ends: tuple[int, int] = self._client.get_watermark_offsets(TopicPartition(stream, partition), TIMEOUT_S)
-        return ends
+    def _offsets(self, which: OffsetSpec) -> dict[Partition, int]:
+        """The first or last offsets of all partitions, in one request."""
+        futures = self._admin.list_offsets({TopicPartition(*p): which for p in self._partitions})
+        return {(p.topic, p.partition): future.result(TIMEOUT_S).offset for p, future in futures.items()}
 
     def close(self) -> None:
         """Leaves the broker."""

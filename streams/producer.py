@@ -77,6 +77,7 @@ class Publisher:
         await asyncio.to_thread(self._producer.flush, 10.0)
         self._closed.set()
         await asyncio.to_thread(self._thread.join)
+        del self._producer  # its threads end with it
 
     def _serve(self) -> None:
         while not self._closed.is_set():

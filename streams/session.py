@@ -86,7 +86,7 @@ class Limits:
     """Bounds of one process."""
 
     chunk_records: int = 512
-    commit_ms: int = 300
+    commit_ms: int = 500
     """A transaction ends so long after its first record …"""
     commit_records: int = 20_000
     """… or when it holds so many (at most twice that are held at once) …"""

@@ -30,7 +30,7 @@ from trends.supervisor import Supervisor
 
 STALL_S: Final = 180.0
 """Nothing has moved in any flow for so long: the demo gives up and says where to look."""
-POLL_S: Final = 0.5
+POLL_S: Final = 1.0
 RISING: Final = 10
 DEMO_MARK: Final = "demo-started-the-stack"
 

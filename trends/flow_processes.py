@@ -13,6 +13,17 @@ from trends.supervisor import Echo, ProcessSpec, Supervisor
 
 MAX_PROCESSES = 64
 
+ONE_THREAD = {
+    # A flow grows by processes. The threads of numpy's algebra would only wait for each other, at full speed.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # Freed memory is kept for the next batch: without this every batch has its pages given back and faulted in again.
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "134217728",
+    "MALLOC_ARENA_MAX": "2",
+}
+"""What every flow process is started with."""
+
 
 def counts(words: Iterable[str], processes: int = 1) -> dict[str, int]:
     """Processes of each flow, from words ``FLOW`` (then ``processes``) and ``FLOW=N``.
@@ -43,7 +54,7 @@ def specs_of(settings: Settings, wanted: Mapping[str, int]) -> list[ProcessSpec]
         for _, name in zip(range(number), free, strict=False):
             port = settings.metrics_port + len(specs) if settings.metrics_port else 0
             command = (sys.executable, "-u", "-m", "trends", "flow", flow, "--name", name)
-            specs.append(ProcessSpec(name, command, environment={"TRENDS_METRICS_PORT": str(port)}))
+            specs.append(ProcessSpec(name, command, environment={"TRENDS_METRICS_PORT": str(port)} | ONE_THREAD))
     return specs
 
 

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     kafka_min_insync: int = Field(
         1, ge=1, le=9, description="Copies that must have a record before it counts as written; 2 in production."
     )
-    kafka_partitions: int = Field(8, ge=1, le=BUCKETS, description="Partitions of every keyed stream; a power of two.")
+    kafka_partitions: int = Field(4, ge=1, le=BUCKETS, description="Partitions of every keyed stream; a power of two.")
     kafka_max_record_bytes: int = Field(1_048_576, ge=16_384, le=64 * 1_048_576, description="Largest record, bytes.")
     kafka_session_timeout_ms: int = Field(
         6_000, ge=1_000, le=300_000, description="Silence after which a flow process counts as dead, ms."
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
 
     embedder_threads: int = Field(1, ge=1, le=256, description="Threads of one embedding process (onnx).")
 
-    commit_ms: int = Field(300, ge=10, le=10_000, description="Time after which a flow commits (one transaction), ms.")
+    commit_ms: int = Field(500, ge=10, le=10_000, description="Time after which a flow commits (one transaction), ms.")
     commit_records: int = Field(20_000, ge=1, le=1_000_000, description="Records after which a flow commits earlier.")
     commit_bytes: int = Field(
         16 * 1_048_576, ge=65_536, le=1024 * 1_048_576, description="Bytes after which a flow commits earlier."

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from uuid import uuid5
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.codec import RecordError, decode, encode, headers_of, json_schema
-from streams.ids import item_id_of, stable_id, topic_id_of
+from streams.ids import NAMESPACE, item_id_of, stable_id, topic_id_of
 from streams.records import RECORD_TYPES, Engagement, Kind, Observation, Reason, Record
 from streams.vectors import decode_vector, encode_vector
 from tests.golden.make import GOLDEN, SCHEMAS, examples
@@ -159,6 +160,11 @@ def test_any_bytes_are_a_record_or_a_record_error(value: bytes) -> None:
 def test_ids_are_equal_only_for_equal_parts(a: list[str], b: list[str]) -> None:
     if "\x1f" not in "".join(a + b):
         assert (stable_id(*a) == stable_id(*b)) == (a == b)
+
+
+@given(st.lists(texts, min_size=1, max_size=4))
+def test_ids_are_uuids_of_version_5(parts: list[str]) -> None:
+    assert stable_id(*parts) == str(uuid5(NAMESPACE, "\x1f".join(parts)))
 
 
 def test_ids_never_change() -> None:

@@ -273,6 +273,8 @@ def _java_command(java: Java, jars: Path, files: KafkaFiles, heap_mib: int) -> l
         f"-Xmx{heap_mib}m",
         f"-Xms{min(heap_mib, 128)}m",
         "-XX:+UseSerialGC",
+        # The quick compiler alone: on a small machine the other one's work costs more than it brings back.
+        "-XX:TieredStopAtLevel=1",
         "-XX:+ExitOnOutOfMemoryError",
         "-XX:MaxDirectMemorySize=128m",
         "-XX:-UsePerfData",
