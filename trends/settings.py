@@ -112,6 +112,12 @@ class Settings(BaseSettings):
         2, ge=1, le=MAX_SHARDS, description="Shards of the local PostgreSQL; can grow, not shrink."
     )
     postgres_pool_size: int = Field(4, ge=1, le=100, description="Connections of one process to each shard.")
+    postgres_statement_cache: int = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description="Prepared statements that a connection keeps; 0 behind PgBouncer in transaction mode.",
+    )
     postgres_connect_timeout_s: float = Field(10.0, gt=0, le=300, description="Longest wait for a connection, s.")
     postgres_statement_timeout_s: float = Field(60.0, gt=0, le=3600, description="Longest run of one statement, s.")
 
@@ -267,6 +273,7 @@ class Settings(BaseSettings):
             dsns=self.dsns(),
             generation=self.generation,
             pool_size=self.postgres_pool_size,
+            statement_cache=self.postgres_statement_cache,
             connect_timeout_s=self.postgres_connect_timeout_s,
             statement_timeout_s=self.postgres_statement_timeout_s,
         )

@@ -182,7 +182,7 @@ def _print(value: Any, as_json: bool, render: Callable[[Any], RenderableType]) -
     if as_json:
         print_json(value)
     else:
-        out().print(render(value))
+        out().print(render(value), crop=False)
 
 
 def trend_page(view: TrendView) -> RenderableType:
@@ -200,10 +200,10 @@ def trend_page(view: TrendView) -> RenderableType:
         Text.assemble((f"{sparkline(row.counts, 48)}", "green"), (f"  last {_span_text(row)}", "dim")),
         Text(_standing_text(row, view.now), "bold"),
         Text(
-            f"{row.items:,} items in a day, {row.expected:.1f} expected · burst {row.burst:.1f} · "
-            f"{row.publishers:,} publishers · {row.total:,} items since {moment(row.first_seen)}"
+            f"{_count(row.items, 'item')} in a day, {row.expected:.1f} expected · burst {row.burst:.1f} · "
+            f"{_count(row.publishers, 'publisher')} · {_count(row.total, 'item')} since {moment(row.first_seen)}"
         ),
-        Text(f"{row.points:,} points, {row.comments:,} comments · {_counts_text(row.sources)}", "dim"),
+        Text(f"{_count(row.points, 'point')}, {_count(row.comments, 'comment')} · {_counts_text(row.sources)}", "dim"),
     ]
     if row.topics:
         parts += [Text(), Text("Stories", "bold"), topics_table(row.topics)]
@@ -240,7 +240,9 @@ def topics_table(topics: Sequence[TopicBrief]) -> RenderableType:
 def topic_page(view: TopicView) -> RenderableType:
     """Everything about a topic."""
     brief = view.brief
-    copies = f"{brief.size:,} items ({view.echoes:,} copies)" if view.echoes else f"{brief.size:,} items"
+    size = _count(brief.size, "item") + (
+        f", of them {view.echoes:,} {'copy' if view.echoes == 1 else 'copies'}" if view.echoes else ""
+    )
     parts: list[RenderableType] = [Text(plain(brief.headline), "bold"), Text(brief.topic_id, "dim")]
     if view.asked_id != brief.topic_id:
         parts.append(Text(f"{view.asked_id} was merged into it", "yellow"))
@@ -251,8 +253,8 @@ def topic_page(view: TopicView) -> RenderableType:
     parts += [
         Text(),
         Text(
-            f"{copies} by {brief.publishers:,} publishers, {moment(brief.first_seen)} – {moment(brief.last_seen)}"
-            f" · {brief.points:,} points, {brief.comments:,} comments · {brief.life}"
+            f"{size} by {_count(brief.publishers, 'publisher')}, {moment(brief.first_seen)} – {moment(brief.last_seen)}"
+            f" · {_count(brief.points, 'point')}, {_count(brief.comments, 'comment')} · {brief.life}"
         ),
         Text(f"{_counts_text(view.sources)} · in {_counts_text(view.trends)}", "dim"),
     ]
@@ -261,12 +263,11 @@ def topic_page(view: TopicView) -> RenderableType:
         step = "hour" if view.step_s == 3_600 else "day"
         parts.append(Text.assemble((sparkline(counts, 60), "green"), (f"  {len(counts)} {step}s", "dim")))
     if brief.leading:
-        now = brief.last_seen
-        parts += [Text(), Text("Nearest to its core", "bold"), *(_item_lines(item, now) for item in brief.leading)]
+        parts += [Text(), Text("Nearest to its core", "bold"), *(_item_lines(item) for item in brief.leading)]
     led = {item.item_id for item in brief.leading}
     others = [item for item in view.members if item.item_id not in led]
     if others:
-        parts += [Text(), Text("Most discussed", "bold"), *(_item_lines(item, brief.last_seen) for item in others)]
+        parts += [Text(), Text("Others, the most discussed first", "bold"), *(_item_lines(item) for item in others)]
     return Group(*parts)
 
 
@@ -278,23 +279,24 @@ def _timeline_counts(view: TopicView) -> list[int]:
     return [by_start.get(start + i * step, 0) for i in range(min(2_000, (end - start) // step + 1))]
 
 
-def _item_lines(item: ItemView, now: datetime) -> RenderableType:
+def _item_lines(item: ItemView, now: datetime | None = None) -> RenderableType:
+    """Title, what is known about it, and its address, unbroken, so that it can be copied from anywhere."""
     url = web_link(item.url)
-    title = plain(item.title) or item.item_id
-    line = Text.assemble((title, Style(link=url) if url else ""))
-    about = [
-        plain(item.publisher or item.source).removeprefix("www."),
-        f"{item.points:,} points",
-        f"{item.comments:,} comments",
-    ]
-    about.append(ago(item.published_at, now))
+    who = plain(item.publisher or item.source).removeprefix("www.")
+    when = ago(item.published_at, now) if now else f"{item.published_at:%Y-%m-%d}"
+    about = [who, _count(item.points, "point"), _count(item.comments, "comment"), when]
     if item.echo_of:
         about.append("a copy")
-    line.append("  " + " · ".join(about), "dim")
-    parts = [line]
+    title = plain(item.title) or item.item_id
+    line = Text.assemble((title, Style(link=url) if url else ""), ("  " + " · ".join(about), "dim"))
+    lines: list[RenderableType] = [Padding(line, (0, 0, 0, 2))]
     if url:
-        parts.append(Text(url, "blue", overflow="fold"))
-    return Padding(Group(*parts), (0, 0, 0, 2))
+        lines.append(Text("  " + url, "blue", no_wrap=True, overflow="ignore"))
+    return Group(*lines)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _counts_text(counts: Mapping[str, int], most: int = 6) -> str:
@@ -333,7 +335,7 @@ def search(
     if as_json:
         print_json(hits)
     elif hits:
-        out().print(Group(*(_hit_lines(number, hit) for number, hit in enumerate(hits, 1))))
+        out().print(Group(*(_hit_lines(number, hit) for number, hit in enumerate(hits, 1))), crop=False)
     else:
         err().print(f"nothing was found for {plain(text)!r}", markup=False)
 
@@ -342,12 +344,12 @@ def _hit_lines(number: int, hit: SearchHit) -> RenderableType:
     brief = hit.topic
     head = Text.assemble((f"{number}. ", "dim"), (plain(brief.headline), "bold"))
     found = f"cosine {hit.similarity:.2f}" if hit.similarity is not None else ", ".join(hit.found_by)
-    about = f"{brief.size:,} items · {moment(brief.last_seen)} · {plain(brief.topic_id)[:SHORT_ID]} · {found}"
+    about = f"{_count(brief.size, 'item')} · {moment(brief.last_seen)} · {plain(brief.topic_id)[:SHORT_ID]} · {found}"
     parts: list[RenderableType] = [head, Text("   " + about, "dim")]
     if brief.summary and plain(brief.summary) != plain(brief.headline):
         parts.append(Padding(Text(plain(brief.summary, 300)), (0, 0, 0, 3)))
     shown = [item for item in (hit.items or brief.leading) if plain(item.title) != plain(brief.headline)][:2]
-    parts += [Padding(_item_lines(item, brief.last_seen), (0, 0, 0, 1)) for item in shown]
+    parts += [_item_lines(item) for item in shown]
     return Group(*parts, Text())
 
 
