@@ -30,8 +30,8 @@ WARM_UP = 64
 class FixedBatches(OnnxEmbedder):
     """The same model with batches of so many texts, in the order in which they come: what most services do."""
 
-    def __init__(self, texts: int) -> None:
-        super().__init__()
+    def __init__(self, texts: int, threads: int = 1) -> None:
+        super().__init__(threads=threads)
         self._texts = texts
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
