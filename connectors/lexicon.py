@@ -426,7 +426,7 @@ DOMAINS: Final = (
         Alumni have written an open letter.
         Lectures moved to a cinema.
         The dean promised a report by autumn.""",
-        "protest leak inquiry resignation price discovery strike approval ban",
+        "protest leak inquiry resignation strike acquisition lawsuit campaign record",
     ),
     _domain(
         "archaeology", "the museum\nthe excavation team\nthe heritage agency", "Museum Heritage Gallery Society",
@@ -479,7 +479,7 @@ EVENTS: Final = {
             """{s} recalls {o} [over|after|because of] {c}
             {c}: {s} [calls back|withdraws] {n}
             [Warning|Safety alert] for {u} from {s}
-            Stop using {s}'s {o}, [authorities|inspectors] say
+            Stop using {s}'s {o}, [authorities|inspectors] in {p} say
             {s} [offers refunds|pays buyers back] after {o} recall
             How {c} slipped past {s}: the {u} recall explained
             {n} affected as {s} pulls {o}""",
@@ -505,11 +505,11 @@ EVENTS: Final = {
         _event(
             "lawsuit",
             """{h} sues {s} over {o}
-            {s} [taken to court|faces lawsuit] over {c}
+            {s} [taken to court|faces lawsuit] in {p} over {c}
             {p} court hears {s} {o} case
-            Judge [rejects|allows] claim against {s} [about|over] {c}
+            Judge [rejects|allows] {h} claim against {s} [about|over] {u}
             {s} [settles|loses] {u} suit with {n}
-            What the {h} v. {s} case means
+            What {h} v. {s} means for the {o}
             {c}: plaintiffs in {p} want {n} from {s}""",
             """A court in {p} has heard the case of {h} against {s} over the {o}.
             The suit turns on {c}; {r} denies everything.
@@ -521,7 +521,7 @@ EVENTS: Final = {
             """{s} [buys|acquires|to take over] {q} for {n}
             {q} [sold to|swallowed by] {s}
             {n}: {s} [seals|agrees] deal for {q}
-            [Regulators|Watchdogs] look at {s} takeover of {q}
+            [Regulators|Watchdogs] in {p} look at {s} takeover of {q}
             {q} shareholders [back|approve] sale to {s}
             Why {s} wants {q}'s {o}
             {h}: the {s}–{q} merger is [a mistake|about the {u}]""",
@@ -536,7 +536,7 @@ EVENTS: Final = {
             {p} [wins|lands] {s} project with {n}
             [Ground broken|Cranes up] in {p} for {s}
             {s} [picks|chooses] {p} for {u} works
-            Residents of {p} [split|divided] over {s} plans
+            Residents of {p} [split|divided] over {s} and its {u}
             {n} for {p}: {s} [expands|invests] in {o}
             {s}'s {p} gamble on the {u}""",
             """{s} is going to build in {p}, bringing {n}.
@@ -550,7 +550,7 @@ EVENTS: Final = {
             [Job cuts|Redundancies] at {s}: {o} team [hit hardest|dissolved]
             {s} [shrinks|winds down] {u} unit, {n} affected
             {h} tells {s} staff: {n} must go
-            Inside {s}'s [worst week|painful restructuring]
+            Inside {s}: {n} and the end of the {u}
             {p} office of {s} to close, {n} gone
             After {c}, {s} [sheds|drops] staff""",
             """{s} is cutting {n}, most of them in {p}.
@@ -564,8 +564,8 @@ EVENTS: Final = {
             {s} [profit|revenue] [slumps|falls] after {c}
             {s} quarterly [results|numbers]: {n}
             {u} [lifts|drags on] {s} earnings
-            [Shares|Stock] of {s} [jump|slide] on {n}
-            {h} [defends|explains] {s} outlook
+            [Shares|Stock] of {s} [jump|slide] on {n} and {u}
+            {h} [defends|explains] {s} outlook after {c}
             What {s}'s quarter says about the {u} market""",
             """{s} reported {n} for the quarter.
             The {o} made the difference, {h} told analysts in {p}.
@@ -592,7 +592,7 @@ EVENTS: Final = {
             {o} [not before|slips to] {d}, says {s}
             {c} [holds up|stalls] {s}'s {u}
             {s} misses date for {u} [again|once more]
-            {h} apologises: {s} needs {n} more
+            {h} apologises for the {o}: {s} needs {n} more
             Why the {s} {o} is [late|stuck]
             Another {n}: the {u} that {s} cannot finish""",
             """{s} has put off its {o} by {n}.
@@ -622,7 +622,7 @@ EVENTS: Final = {
             {u} [logs|backups] of {s} offered for sale
             {c} opened the door to {s}, investigators say
             Were you in the {s} leak? [What to do now|How to check]
-            {h} [resigns|under fire] after {s} hack""",
+            {h} [resigns|under fire] after {s} {u} hack""",
             """Attackers took records of {n} from {s}.
             They came in through the {o}, helped by {c}, according to {h}.
             {r} has told the police in {p} and shut the {u} down.""",
@@ -650,7 +650,7 @@ EVENTS: Final = {
             {s} [now worth|valued at] {n}
             {h} [leads|joins] round in {s}
             With {n}, {s} wants to [scale|finish] its {u}
-            Who is behind {s}, the {o} [hopeful|darling]?""",
+            Who is behind {s} and its {o}?""",
             """{s} has raised {n} from investors around {h}.
             The money goes into the {o} and an office in {p}.
             A first version of the {u} is due {d}, {r} says.""",
@@ -731,7 +731,7 @@ EVENTS: Final = {
             """{s} [sets|breaks] record with {o}
             [Record|Best ever]: {n} for {s}
             {s}'s {u} [fastest|biggest] in history
-            {h} and {s} [enter|make] the record books at {p}
+            {h} of {s} [breaks|beats] {u} record at {p}
             Never before: {s} {o} manages {n}
             {p} cheers as {s} {u} [tops|passes] {n}
             How {s} got the {o} to {n}""",
@@ -743,7 +743,7 @@ EVENTS: Final = {
         _event(
             "inquiry",
             """[Inquiry|Probe] into {s} [over|about] {c}
-            [Prosecutors|Police] search {s} offices in {p}
+            [Prosecutors|Police] search {s} in {p} over {o}
             {h} [grilled|questioned] about {s} and {c}
             {s} {o} [under investigation|being examined]
             Report: {s} [knew|ignored warnings] about {c}
@@ -788,7 +788,7 @@ EVENTS: Final = {
             [Green light|Go-ahead] for {u} of {s}
             {o} by {s} [cleared|approved] in {p}
             [Regulators|Authorities] [back|permit] {s} {u} with {n}
-            {h} [criticises|praises] {s} approval
+            {h} [criticises|praises] approval of the {s} {o}
             {s} may [start|sell] {u} {d}
             After {n}, {s}'s {o} is [allowed|legal]""",
             """The authority in {p} has approved the {o} of {s} with {n}.
@@ -885,8 +885,8 @@ EVENTS: Final = {
             """{s} [fined|must pay] {n} over {c}
             {n} [penalty|fine] for {s}
             {p} [watchdog|authority] punishes {s} for {c}
-            {s} [accepts|appeals] record fine over {o}
-            {h} [welcomes|attacks] {s} penalty
+            {s} [accepts|appeals] record fine over {o} in {p}
+            {h} [welcomes|attacks] {s} penalty of {n}
             {c} costs {s} {n}
             The {u} affair: {s} [pays|punished]""",
             """The authority in {p} fines {s} {n} because of {c}.
@@ -924,7 +924,7 @@ EVENTS: Final = {
         ),
         _event(
             "match",
-            """{s} [beat|edge] {q} {i}–1 in {p}
+            """{s} [beat|edge] {q} {g}–1 in {p}
             {s} v {q}: {o} [decides|turns] match
             [Drama|Thriller] in {p} as {s} [sink|stun] {q}
             {q} [crash out|go down] to {s}
@@ -998,8 +998,8 @@ EVENTS: Final = {
             {h} [calls for|joins] boycott of {s} {o}
             {n} [drop|avoid] {s} after {c}
             {p} [shops|venues] take {s} {u} off the list
-            {s} [apologises|digs in] as boycott bites
-            Does the {s} boycott [hurt|matter]?
+            {s} [apologises|digs in] over {c} as {u} sales fall
+            Does the boycott of the {o} [hurt|matter to] {s}?
             {c}: why {p} no longer wants {s}'s {u}""",
             """The boycott of {s} because of {c} is growing: {n} take part.
             {h} began it in {p}.
@@ -1039,10 +1039,10 @@ EVENTS: Final = {
             """[Strike|Walkout] at {s}: {n} [stay home|down tools]
             {s} workers [strike|walk out] over {c}
             {o} [stands still|stops] as {s} staff strike
-            {p} [hit|paralysed] by {s} strike
-            {s} and union [agree|end talks] [after|without] {n}
-            {h}: why we at {s} [strike|fight]
-            Strike at {s} [enters|goes into] second week, {u} idle""",
+            {p} [hit|paralysed] by {s} strike over {c}
+            {s} and union [agree|end talks] on {n} as {u} [rots|waits]
+            {h}: why we at {s} [strike|fight] against {c}
+            Strike at {s} [enters|goes into] second week, {u} idle in {p}""",
             """{n} at {s} have stopped work because of {c}.
             In {p} the {o} stands still.
             {h} of the union wants an offer by {d}; {r} has moved the {u} elsewhere.""",
@@ -1212,86 +1212,296 @@ DOINGS: Final = _words(
     sewing sharing shipping sketching soaking sorting stacking storing studying swapping teaching testing
     tidying translating trimming tuning turning typing washing watching watering weighing wrapping writing"""
 )
-WHERES: Final = _lines(
-    """on a Sunday afternoon
-    in a rented flat
-    with my grandmother
-    after thirty
-    without any tools
-    in the rain
-    for beginners
-    on a night bus
-    during a heatwave
-    with two toddlers
-    in a village of forty people
-    for left-handed people
-    before breakfast
-    on a shoestring
-    at a boarding school
-    in a language I do not speak
-    as a retirement plan
-    next to a motorway
-    while moving house
-    in nineteen steps
-    by candlelight
-    at the allotment
-    under a microscope
-    on paper only"""
+ANIMALS: Final = _words(
+    """aardvarks albatrosses alpacas anchovies antelopes armadillos baboons barnacles bats bears beavers bison
+    boars bumblebees butterflies camels caribou caterpillars centipedes chameleons cheetahs cicadas clams cobras
+    cockatoos cormorants coyotes crabs cranes crickets crocodiles cuckoos deer dolphins donkeys dormice doves
+    dragonflies ducks earthworms eels egrets elephants ermine ferrets finches flamingos foals frogs gazelles
+    geckos geese gibbons gnats goldfish gorillas grasshoppers grouse hamsters hares hermit-crabs herrings hippos
+    hornets hyenas ibexes iguanas jackals jaguars jellyfish kangaroos kestrels kingfishers koalas ladybirds
+    larks lemurs leopards limpets lobsters lynxes mackerel mallards manatees marmots martens meerkats moles
+    mongooses moose mules mussels narwhals newts nightjars octopuses orcas orioles otters pandas partridges
+    pigeons pikes platypuses plovers polecats porcupines prawns puffins pythons quails raccoons reindeer rhinos
+    salamanders sardines scorpions seahorses seals sharks shrews skunks sloths slugs squids stallions starlings
+    stoats storks sturgeons swallows swans swifts tapirs termites terns thrushes toads toucans trout turkeys
+    vipers voles vultures wallabies warblers weasels whales wolverines wombats woodlice woodpeckers yaks zebras"""
 )
-NOISE_TITLES: Final = _lines(
-    """[Ask|Question]: what is the best way of {ing} a {a} {t}?
-    {Ing} my {a} {t} {w}
-    Why I stopped {ing} every {t} I own
-    A short history of the {a} {t}
-    The {t} that taught me {ing}
-    {a} {t} or {a2} {t2}? A comparison
-    [Show|My project]: a {t} made from a {a} {t2}
-    {Ing} and {ing2}: notes {w}
-    In praise of the {a} {t}
-    [Help|Advice needed]: my {t} smells of {t2}
-    How {a} is your {t}? A quiz
-    The {t} museum nobody visits
-    What {ing} a {t} {w} does to your back
-    [Confessions|Diary] of a {a} {t} collector
-    One {t} a day: {n} later
-    Against the {a} {t}
-    Interview with a {t} maker
-    Where have all the {t}s gone?
-    {Ing} for people who hate {ing2}
-    My neighbour's {a} {t} and the law
-    Small things: {t}, {t2}, {t3}
-    On {ing} {w}
-    The economics of {ing} {t}s
-    A {t} in the {t2}: a short story
-    Unpopular opinion: {t} beats {t2}
-    {n} of {ing}, in pictures
-    Could a {t} replace the {a} {t2}?
-    The {a} art of {ing}
-    Things I found {ing} an old {t}
-    Rules of {t} etiquette {w}
-    Do not lend your {t} to a {t2} owner
-    Free guide: {ing} {w}
-    Letters to a {a} {t}
-    The physics of a {a} {t}
-    {Ing} with {t} and {t2}"""
+PLANTS: Final = _words(
+    """acacia alder aloe anemone apricot ash aspen aster azalea baobab beech begonia bellflower birch blackthorn
+    bluebell bracken bramble broom buttercup camellia cardamom carnation cedar chamomile chestnut chicory
+    clematis clover coriander cornflower cowslip crocus cypress daffodil dahlia daisy dill dogwood duckweed
+    edelweiss elder elm eucalyptus fennel fern fig flax foxglove freesia fuchsia gentian geranium ginkgo gorse
+    guava hawthorn hazel heather hemlock hemp hibiscus holly honeysuckle hops horsetail hyacinth hydrangea iris
+    jasmine juniper kelp laburnum larch larkspur laurel liana lilac linden liquorice lotus lupin magnolia
+    mahogany maple marigold marjoram mimosa mistletoe moss mulberry myrtle narcissus nettle oleander orchard
+    oregano pansy papaya peony periwinkle petunia plane-tree plum poplar poppy primrose quince ragwort rambutan
+    reed rhododendron rowan rue rush sage samphire sequoia snapdragon snowdrop sorrel spruce sumac sweetpea
+    sycamore tamarind tansy tarragon teak teasel thistle thyme vetch viburnum violet wisteria wormwood yarrow
+    yew yucca"""
 )
-NAMED_NOISE_TITLES: Final = _lines(
-    """Working at {s}: a {a} diary
-    The canteen at {s} and other {a} places
-    I drew {s}'s logo as a {t}
-    [Ask|Question]: is {s} a {a} employer?
-    My grandfather's {t} came from {s}
-    {s} quiz: how {a} is your memory?
-    What {s} and a {t} have in common
-    A {t} {w}, paid for by {s}"""
+FOODS: Final = _words(
+    """aioli almonds asparagus aubergine baklava biryani biscuits blinis borscht brioche broth burritos buttermilk
+    capers caramel ceviche chapati chutney chowder couscous crepes croissants custard dolmas doughnuts eclairs
+    empanadas falafel fondue frittata fudge gazpacho gelato gingerbread gnocchi goulash granola gravy guacamole
+    halva hazelnuts hummus jelly kebabs kedgeree ketchup kimchi lasagne lemonade lollipops marzipan mayonnaise
+    meringue miso moussaka muesli muffins naan nachos nougat okra paella pastrami paté pavlova pesto pho pierogi
+    pilaf polenta popcorn pretzels profiteroles pudding quesadillas quiche raclette ragout raisins ramen
+    ratatouille ravioli relish risotto rusks samosas sauerkraut scones semolina sesame sherbet shortbread sorbet
+    souffle strudel sushi tabbouleh tacos tagine tapenade tempura tiramisu toffee tofu tortillas treacle trifle
+    truffles tzatziki vanilla vermicelli wasabi yoghurt zabaglione"""
 )
+TRADES: Final = _words(
+    """acrobat actuary apothecary archer archivist astronomer auctioneer baker barber bargee basketmaker beekeeper
+    blacksmith boatbuilder bookseller botanist brewer bricklayer butcher butler carpenter cartographer caulker
+    chandler chauffeur chemist choirmaster clockmaker clown coachman cobbler conductor confectioner conjuror
+    cooper coroner courier cowherd croupier curator dentist diver draughtsman drover dyer electrician engraver
+    farrier ferryman fiddler fishmonger florist forester fortune-teller furrier gamekeeper gardener geologist
+    glassblower glazier goldsmith governess gravedigger grocer gunsmith haberdasher harpist hatter herbalist
+    horologist illustrator innkeeper ironmonger janitor jester jeweller jockey joiner journalist judge juggler
+    knifegrinder lacemaker lamplighter librarian lifeguard linguist lumberjack magician mason matron
+    mathematician milkman miller milliner miner minstrel mole-catcher mountaineer muralist nanny navigator
+    notary nurse optician organist ostler paperboy parson pastrycook pedlar perfumer pharmacist philatelist
+    piper plasterer porter postman potter printer puppeteer quarryman radiographer ragman ranger referee
+    ropemaker saddler sailmaker scribe sculptor seamstress sexton shepherd shipwright silversmith smuggler
+    soapmaker stagehand steeplejack stenographer stevedore stonecutter surveyor swimmer tailor tanner
+    taxidermist telegraphist thatcher tinsmith toymaker translator trapper typesetter umpire undertaker
+    upholsterer usher ventriloquist veterinarian vintner watchman weaver wheelwright woodcarver zookeeper"""
+)
+CITIES: Final = _words(
+    """Aarhus Abidjan Accra Adelaide Aleppo Algiers Almaty Amman Antwerp Asmara Athens Auckland Baku Bamako Bangkok
+    Basel Beirut Belfast Bergen Bilbao Bogota Bologna Bratislava Bremen Brisbane Bruges Bucharest Bukhara Busan
+    Cairo Calgary Caracas Cardiff Casablanca Chengdu Chennai Cork Cusco Dakar Damascus Delft Dhaka Dresden
+    Dublin Durban Edinburgh Essen Fez Florence Fukuoka Galway Genoa Ghent Girona Gothenburg Granada Graz
+    Guadalajara Halifax Hanoi Harare Havana Helsinki Hobart Innsbruck Isfahan Istanbul Izmir Jaipur Jakarta
+    Kampala Karachi Kathmandu Kazan Khartoum Kigali Kingston Kobe Krakow Kyoto Lagos Lahore Lausanne Leeds
+    Leipzig Lima Lisbon Ljubljana Lodz Luanda Lusaka Luxor Lviv Lyon Madurai Malaga Managua Manila Maputo
+    Marrakesh Marseille Medina Melbourne Merida Minsk Mombasa Montevideo Montreal Mumbai Muscat Nagasaki Nairobi
+    Nantes Naples Odense Oporto Osaka Oslo Ottawa Oulu Palermo Panama Perth Plovdiv Porto Potsdam Prague Quebec
+    Quito Rabat Ravenna Recife Reykjavik Riga Rosario Rotterdam Salvador Salzburg Samarkand Santiago Sapporo
+    Sarajevo Seville Sheffield Siena Skopje Sofia Split Strasbourg Surabaya Sydney Szeged Taipei Tallinn Tampere
+    Tangier Tashkent Tbilisi Thessaloniki Tirana Toledo Toronto Trieste Tripoli Tromso Tunis Turin Uppsala
+    Utrecht Valencia Valletta Valparaiso Vancouver Varna Venice Verona Vienna Vilnius Warsaw Wellington Windhoek
+    Yerevan York Zagreb Zanzibar Zurich"""
+)
+FIELDS: Final = _words(
+    """acoustics aerodynamics aesthetics algebra anatomy anthropology arithmetic astrology ballistics biochemistry
+    bookkeeping botany calculus calligraphy cartography ceramics choreography chronology combinatorics cosmology
+    criminology cryptography crystallography dentistry dialectology diplomacy dramaturgy ecology economics
+    electrochemistry embryology entomology epidemiology epistemology ergonomics ethics etymology fencing
+    folklore forestry genealogy genetics geodesy geometry glaciology gymnastics heraldry herpetology
+    horticulture hydraulics hydrology hypnosis ichthyology immunology jurisprudence kinematics landscaping
+    lexicography linguistics logic magnetism mechanics metallurgy metaphysics meteorology microbiology
+    mineralogy mycology mythology navigation neurology numismatics nutrition obstetrics oceanography optics
+    ornithology paleontology pedagogy penology pharmacology philology phonetics photography phrenology
+    physiology pneumatics poetics prosody psychology pyrotechnics radiology rhetoric robotics seismology
+    semantics semiotics sociology spectroscopy statistics stenography surgery syntax tailoring taxonomy
+    telegraphy theology thermodynamics topology toxicology trigonometry typography urology viticulture
+    volcanology weaving wrestling zoology"""
+)
+ABSTRACTS: Final = _words(
+    """accent adolescence ambition anger anniversary apology argument arrogance attention bargain blame boredom
+    bravery breakfast bribery bureaucracy calm candour caution celebrity charity chess childhood chivalry
+    coincidence comfort commuting compassion confidence courtesy curiosity daydream debt deception delight
+    despair discipline disguise divorce doubt drowsiness duty eavesdropping echo elegance embarrassment empathy
+    envy etiquette exile failure fame fatigue fidelity flattery folly forgery forgiveness fortune freedom
+    friendship frugality gossip gratitude greed grief grudge guilt haste heresy heroism hesitation homesickness
+    hospitality humility hunger hygiene idleness ignorance imitation indecision infancy inflation innocence
+    irony jealousy justice kindness laughter laziness leisure loneliness longing loyalty luck luxury malice
+    marriage melancholy memory mercy mischief modesty mourning mystery nostalgia obedience obsession old-age
+    optimism panic parenthood patience perfection persistence pilgrimage piracy politeness poverty praise
+    prejudice pride privacy procrastination profit prophecy punctuality puns punishment quarrels rebellion
+    regret reincarnation revenge rivalry romance rumour sabotage sacrifice sarcasm scandal scepticism secrecy
+    shame shyness silence sincerity slang slumber snobbery solitude sorrow stubbornness superstition surprise
+    suspense suspicion sympathy tact talent teamwork temptation tenderness thirst thrift tolerance treachery
+    trust vanity vengeance victory vocation wealth widowhood wisdom wit wonder worry youth zeal"""
+)
+MACHINES: Final = _words(
+    """algorithm amplifier antenna bandwidth battery bitmap bootloader bytecode cache capacitor checksum cipher
+    cluster compiler cursor daemon database debugger decoder diode driver encoder ethernet firewall firmware
+    floppy-disk framebuffer gyroscope hash-table hologram hypervisor interpreter joystick kernel laser lathe
+    linker lithium loudspeaker mainframe malware microphone modem motherboard mouse-wheel multiplexer
+    neural-network oscilloscope parser piston pixel polygon printer processor proxy pulley query-language regex
+    relay resistor rotor router satellite-dish scanner semaphore shader soldering-iron spam-filter spreadsheet
+    sprocket syntax-tree telegraph terminal thermostat thread-pool touchscreen transistor turbine typeface
+    unit-test valve vacuum-tube webcam winch wiretap"""
+)
+LAW_AND_MONEY: Final = _words(
+    """alimony annuity arbitration auction audit bail bankruptcy bond bonus bookkeeper brokerage cartel cheque
+    clause collateral commission compensation consumer-credit contract copyright counterfeit coupon customs
+    damages deposit dividend dowry embezzlement endowment equity eviction exchange-rate excise extradition
+    franchise freehold futures gambling gratuity hedge-fund heir import-duty indemnity inheritance injunction
+    insolvency insurance interest invoice jury lease lending libel licence-fee lien liquidity lobbying lottery
+    merger minimum-wage monopoly mortgage notary-fee overdraft parole patent pawnshop payroll pension perjury
+    plaintiff portfolio probate procurement promissory-note ransom receipt referendum rent retail royalty salary
+    severance shareholder smuggling stamp-duty statute stock-split subpoena subsidy surcharge tariff tax-return
+    tender tenancy testament toll trademark treasury trespass trust-fund usury verdict voucher warrant wholesale
+    withholding"""
+)
+BODIES: Final = _words(
+    """acne adrenaline allergy amnesia anaesthesia antibody appendix artery arthritis aspirin asthma bandage biopsy
+    blister blood-pressure bruise caffeine cartilage cataract chickenpox cholesterol collarbone colon concussion
+    contact-lens cornea cough cramp dandruff dementia diaphragm digestion dizziness eardrum eczema elbow enzyme
+    eyebrow fever fingerprint forehead fracture gallstone gland gout gum haemoglobin hair-loss hay-fever
+    heartbeat hiccup hip hormone immune-system inhaler insulin intestine jaw kidney kneecap laryngitis ligament
+    liver lung malaria measles melanin metabolism migraine mumps muscle nausea nerve nostril nutrition
+    oesophagus pancreas paralysis penicillin placenta plasma pneumonia posture pregnancy pulse pupil rash reflex
+    retina rib saliva scalp sciatica shingles skeleton sneeze spine spleen sprain stammer stethoscope stitches
+    stroke sunburn tendon thyroid tinnitus tonsils tooth toothache transplant ulcer vaccine vein vertigo virus
+    wart whooping-cough wrist x-ray yawn"""
+)
+EARTH_AND_SKY: Final = _words(
+    """aftershock alluvium archipelago asteroid atoll aurora avalanche basalt bay black-hole blizzard bog canyon
+    cave cliff comet constellation continent crater delta desert dew drizzle dune dust-storm dwarf-planet
+    earthquake equator erosion estuary exoplanet fault-line fjord flood fog forest-fire fossil galaxy glacier
+    gravity-wave gully hail heatwave horizon hurricane ice-age iceberg island jet-stream lagoon landslide lava
+    lightning limestone lunar-eclipse magma marsh meridian meteor milky-way monsoon moonlight moraine mudflat
+    nebula neutron-star oasis ocean-current ozone peninsula permafrost plateau polar-night prairie quasar
+    quicksand rainbow rapids red-shift reef rift river-bed savanna sea-level shoal sinkhole snowflake solar-wind
+    solstice spring-tide stalactite steppe sunspot supernova swamp tectonics thunder tide tornado trade-wind
+    tsunami tundra typhoon volcanic-ash watershed whirlpool"""
+)
+PAST_AND_FAITH: Final = _words(
+    """abbey abbot altar amulet ancestor archbishop armour bard barricade baptism bayonet bishopric bonfire caliph
+    cannon catapult cathedral cavalry chariot chronicle cloister coat-of-arms colony confession consul convent
+    coronation count crusade crypt dagger dervish druid duchess dynasty earl emperor excommunication exorcism
+    fortress frigate galley gladiator guild guillotine hermit hieroglyph hymn icon incense inquisition knight
+    legion longbow manuscript martyr medal mercenary minaret moat monastery monk mosaic mummy musket nomad oath
+    oracle pagoda parchment peasant pharaoh pilgrim pirate plague pope prayer prophet psalm pyramid rabbi relic
+    republic rosary rune saint samurai sanctuary scaffold sceptre scripture serf shrine siege slave-ship sphinx
+    stained-glass sultan sword synagogue tapestry temple throne tomb torture totem tournament trench tribe
+    uprising vampire vestal viceroy viking vow witch-trial"""
+)
+GAMES_AND_ARTS: Final = _words(
+    """abseiling acrobatics anagram animation archery aria athletics backgammon badminton ballet baritone baseball
+    basketball biathlon billiards bowling boxing bridge-club cabaret canoeing caricature cartoon catwalk
+    chamber-music charades checkers choir chorus-line cinema clavichord collage concerto costume cricket-bat
+    croquet curling cycling dance-hall darts decathlon discus diving-board documentary dominoes duet etching
+    fairy-tale fencing-mask figure-skating film-noir fireworks flamenco fresco gallery golf graffiti gymnast
+    handball harmonica high-jump hockey horse-race impressionism jazz judo karaoke karate kickboxing lacrosse
+    landscape-painting libretto lute-player marathon-runner masquerade mime miniature-painting musical netball
+    opera orchestra overture pantomime parkour pentathlon playwright poker polka polo portrait puppet-theatre
+    quiz-night ragtime rally-driving recital referee-whistle relay-race reggae rehearsal rhythm rock-climbing
+    roulette rugby samba satire science-fiction scrabble screenplay sculpture serenade silent-film skiing
+    snooker soap-opera softball sprint squash-court stage-fright stand-up-comedy still-life storytelling surfing
+    swing-band symphony table-tennis tap-dance tarot tennis theatre thriller trampolining trapeze triathlon
+    trumpet vaudeville volleyball waltz water-polo weightlifting western wrestling-ring yachting"""
+)
+CLOTHES_AND_STUFF: Final = _words(
+    """aluminium asbestos bakelite beret blazer blouse bodice bonnet bowler-hat bowtie brass braces brocade bronze
+    buckle burlap button-hole calico cape cardboard cashmere cement charcoal chiffon chrome clogs cobalt collar
+    concrete corduroy corset cotton-wool cravat crinoline cufflinks damask denim dungarees earmuffs enamel
+    epaulette felt fibreglass fishnet flannel fleece foil fur galoshes gauze gilding gloss-paint gold-leaf
+    graphite gypsum hairpin haute-couture headscarf hem high-heels hoodie insulation iodine jersey jodhpurs jute
+    kerosene kilt knickers lacquer latex leggings leotard lime-mortar loincloth mascara mercury mohair muslin
+    necktie nickel nightgown nylon overalls overcoat oxide parka petticoat pewter plasterboard platinum plywood
+    polyester porcelain pyjamas quartz raincoat-hood resin rhinestone ribbon-bow rubber ruff sackcloth sapphire
+    sarong sash satin sequins shawl silicone silk skirt sneakers starch steel stockings suede sulphur suspenders
+    sweater tarmac tartan terracotta tinfoil titanium toga tungsten turban turpentine tuxedo tweed underpants
+    uniform veil veneer vinyl waistcoat wax wetsuit whalebone wig zinc"""
+)
+NOISE_PIECES: Final = _lines(
+    """{ing} {an}
+    {ing} {food} {w}
+    {ing} {plant}
+    {ing} a {a} {t}
+    {a} {an}
+    {an} of {city}
+    a {trade}
+    the {trade} of {city}
+    my {t}
+    a {a} {t}
+    {t} or {m}
+    {city} in {year}
+    {field}
+    {field} and {m}
+    {abs}
+    {abs} in {city}
+    {food}
+    {plant}
+    {m}
+    {m} {ing}
+    a {a} {m}
+    {l}
+    {l} in {city}
+    {l} for a {trade}
+    {a} {l}
+    {b}
+    {b} after {ing}
+    {abs} and {b}
+    {e}
+    {e} near {city}
+    the {year} {e}
+    {f}
+    {f} of {city}
+    a {a} {f}
+    {g}
+    {g} {w}
+    {g} and {abs}
+    {k}
+    {a} {k}
+    {k} for {g}"""
+)
+"""a adjective, an animals, b body, e earth and sky, f past and faith, g games and arts, k clothes and stuff, l law and
+money, m machines, t thing, w where; the others by their names."""
+NOISE_NAMES: Final = _lines(
+    """{N}
+    {P}
+    {H}
+    {H} of {P}
+    {N} the {trade}
+    {N} by {H}
+    {N}, {P}
+    {N} {year}
+    a {t} called {N}
+    {P} {an}"""
+)
+NOISE_JOINS: Final = (
+    ": ", ", ", " and ", " with ", " for ", " after ", " without ", " – ", " or ", " as ", " versus ", " from ", "? ",
+    " in ", ". ", " on ", " under ", " (",
+)  # fmt: skip
 NOISE_BODIES: Final = _lines(
-    """I have been {ing} {w} and wanted to write it down.
-    It began with a {a} {t} and ended with a {t2}.
-    My sister says that {ing} is a phase.
-    There is no moral, only a {a2} {t3}.
-    Comments about {ing2} are welcome.
-    A reader asked for a longer version, so here it is.
-    If you own a {t2}, you know the feeling."""
+    """It began with {food} and a {a} {t}, and ended in {city}.
+    A {trade} taught me {field}; {m} and {b} did the rest.
+    Nobody in {city} had told me about {e} or {l}.
+    There is more {abs} in {ing} than one thinks.
+    In {year} such a {k} cost as much as {food} for a month.
+    My sister calls it {g}, my father {f}.
+    If you own a {m}, you know what {ing2} {w} means."""
 )
-NOISE_COUNTS: Final = ("a week", "a month", "a hundred days", "a year", "two summers", "a decade", "three winters")
+WHERES: Final = _lines(
+    """on a Sunday
+    in a rented flat
+    in the rain
+    by bus
+    with toddlers
+    without tools
+    at dawn
+    on paper
+    by candlelight
+    upstairs"""
+)
+TAILS: Final = _lines(
+    """in {p}
+    after {c}
+    ({n})
+    – {h}
+    amid {c}
+    near {p}
+    and the {u}
+    with {h} in {p}
+    over the {o}"""
+)
+"""What a headline may say on top, where it does not yet."""
+MATTERS: Final = _lines(
+    """over the {o}
+    and the {u}
+    after {c}
+    – {u}
+    ({o})"""
+)
+"""What it must say where its phrasing names neither object nor cause."""
+MARKS: Final = (
+    THINGS, FOODS, PLANTS, CITIES, FIELDS, TRADES, ABSTRACTS, MACHINES, LAW_AND_MONEY, BODIES, EARTH_AND_SKY,
+    PAST_AND_FAITH, GAMES_AND_ARTS, CLOTHES_AND_STUFF,
+)  # fmt: skip
+"""Everyday words that tell the object of one story from that of another."""

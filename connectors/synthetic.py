@@ -41,7 +41,7 @@ class SyntheticOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     start: Annotated[datetime, Meta(description="Event time at which the world begins.")] = datetime(
         2026, 1, 5, tzinfo=UTC
     )
-    per_day: Annotated[float, Meta(gt=0, description="Items a day of event time, about.")] = 5_000.0
+    per_day: Annotated[float, Meta(gt=0, description="Items a day of event time, about.")] = 600.0
     noise: Annotated[float, Meta(ge=0, le=0.95, description="Share of items that belong to no story.")] = 0.35
     echoes: Annotated[Share, Meta(description="Share of story items that another site copies.")] = 0.15
     reobserved: Annotated[Share, Meta(description="Share of items seen again with more engagement.")] = 0.25
@@ -60,12 +60,24 @@ SECOND_WIND: Final = 0.2
 """Share of stories that flare up again."""
 SUBJECTS_KEPT: Final = 240
 """Organisations that a new story may be about again …"""
-SUBJECT_AGAIN: Final = 0.35
+SUBJECT_AGAIN: Final = 0.15
 """… and how often it is. What makes topics hard: two stories of one subject."""
+NAMED_CAUSE: Final = 0.6
+"""Share of stories whose cause has a place of its own."""
+LATELY: Final = 80
+"""A story is seldom of the same field and event as one of so many before it …"""
+FRESH_TRIES: Final = 3
+"""… but it may be: so often another one is looked for."""
+OWN_NAME: Final = 0.8
+"""Share of the noise that names somebody or something of its own, as most posts of real people do."""
 NAMED_NOISE: Final = 0.06
 """Share of the noise that names the subject of some story."""
 SITES: Final = 180
 BODY_SHARE: Final = 0.7
+TAIL_SHARE: Final = 0.35
+"""Share of headlines that say a little more than their phrasing does."""
+BRANDED: Final = 0.4
+"""Share of stories whose object has a name of its own; the others' are marked by an everyday word."""
 TICK_SIGHTINGS_S: Final = 0.2
 """At a pace, a batch is what comes in so long."""
 
@@ -262,6 +274,7 @@ class _Simulation:
         self._items = 0
         self._stories = 0
         self._subjects: deque[_Subject] = deque(maxlen=SUBJECTS_KEPT)
+        self._lately: deque[tuple[str, str]] = deque(maxlen=LATELY)
         self._sites = _sites(self._dice)
         self._birth_gap_s = self._gap_between_births()
 
@@ -314,25 +327,36 @@ class _Simulation:
     def _story(self) -> _Story:
         dice = self._dice
         self._stories += 1
-        subject = self._subject()
+        subject, event = self._subject_and_event()
         domain = subject.domain
-        event = lexicon.EVENTS[dice.pick(domain.events)]
         thing, other_word = dice.pick(domain.objects)
+        mark = self._name() if dice.chance(BRANDED) else dice.pick(dice.pick(lexicon.MARKS))
+        thing, other_word = f"{mark} {thing}", f"{mark} {other_word}"
         number = dice.pick(event.numbers)
-        amount = str(2 + dice.below(17))
+        amount = str(2 + dice.below(96))
         slots = {
             "o": thing,
             "u": other_word,
-            "p": dice.pick(lexicon.PLACE_HEADS) + dice.pick(lexicon.PLACE_TAILS),
-            "h": dice.pick(lexicon.GIVEN_NAMES) + " " + dice.pick(lexicon.SURNAME_HEADS)
-            + dice.pick(lexicon.SURNAME_TAILS),
+            "p": self._place(),
+            "h": self._person(),
             "q": self._organisation(dice.pick(lexicon.DOMAINS) if dice.chance(0.2) else domain).short,
-            "c": dice.pick(domain.causes),
+            "c": dice.pick(domain.causes) + (f" in {self._name()}" if dice.chance(NAMED_CAUSE) else ""),
             "d": dice.pick(lexicon.DAYS),
             "n": number.replace("{i}", amount),
             "i": amount,
+            "g": str(2 + dice.below(4)),
         }  # fmt: skip
         return _Story(f"story-{self._key}-{self._stories}", subject, event, slots)
+
+    def _subject_and_event(self) -> tuple[_Subject, lexicon.Event]:
+        """About whom and what: seldom the same kind of thing in the same field twice at a time."""
+        for _ in range(FRESH_TRIES):
+            subject = self._subject()
+            name = self._dice.pick(subject.domain.events)
+            if (subject.domain.name, name) not in self._lately:
+                break
+        self._lately.append((subject.domain.name, name))
+        return subject, lexicon.EVENTS[name]
 
     def _subject(self) -> _Subject:
         if self._subjects and self._dice.chance(SUBJECT_AGAIN):
@@ -342,10 +366,20 @@ class _Simulation:
         return subject
 
     def _organisation(self, domain: lexicon.Domain) -> _Subject:
+        short = self._name()
+        return _Subject(domain, short, f"{short} {self._dice.pick(domain.suffixes)}")
+
+    def _name(self) -> str:
         dice = self._dice
         middle = dice.pick(lexicon.NAME_MIDDLES) if dice.chance(0.6) else ""
-        short = dice.pick(lexicon.NAME_HEADS) + middle + dice.pick(lexicon.NAME_TAILS)
-        return _Subject(domain, short, f"{short} {dice.pick(domain.suffixes)}")
+        return dice.pick(lexicon.NAME_HEADS) + middle + dice.pick(lexicon.NAME_TAILS)
+
+    def _place(self) -> str:
+        return self._dice.pick(lexicon.PLACE_HEADS) + self._dice.pick(lexicon.PLACE_TAILS)
+
+    def _person(self) -> str:
+        surname = self._dice.pick(lexicon.SURNAME_HEADS) + self._dice.pick(lexicon.SURNAME_TAILS)
+        return f"{self._dice.pick(lexicon.GIVEN_NAMES)} {surname}"
 
     # -- items -----------------------------------------------------------------------------------------------------
 
@@ -379,13 +413,21 @@ class _Simulation:
     def _told(self, story: _Story, at_s: float) -> _Item:
         """An item in which some site tells the story its own way."""
         dice, domain = self._dice, story.subject.domain
-        title = self._phrase(dice.pick(story.event.titles), story)
+        frame = dice.pick(story.event.titles)
+        told = set(_SLOT.findall(frame))
+        if not told & {"o", "u", "c"}:
+            frame = f"{frame} {dice.pick(lexicon.MATTERS)}"  # a headline says what it is about
+        elif dice.chance(TAIL_SHARE) and not frame.endswith("?"):
+            tail = dice.pick(lexicon.TAILS)
+            if not set(_SLOT.findall(tail)) & told:
+                frame = f"{frame} {tail}"
+        title = self._phrase(frame, story)
         body = ""
         if dice.chance(BODY_SHARE):
             sentences = [self._phrase(dice.pick(story.event.bodies), story)]
             if dice.chance(0.5):
                 sentences.append(self._phrase(dice.pick(story.event.bodies), story))
-            if dice.chance(0.5):
+            if dice.chance(0.2):
                 sentences.append(dice.pick(domain.asides))
             body = " ".join(dict.fromkeys(sentences))
         truth = Truth(story.topic, story.subject.slug)
@@ -394,11 +436,16 @@ class _Simulation:
     def _noise(self, at_s: float) -> _Item:
         """An item that belongs to no story."""
         dice = self._dice
+        pieces = [dice.pick(lexicon.NOISE_PIECES) for _ in range(2 + dice.below(2))]
         if self._subjects and dice.chance(NAMED_NOISE):
-            name = dice.pick(self._subjects).short
-            title = self._fill(dice.pick(lexicon.NAMED_NOISE_TITLES), {"s": name, **self._everyday()})
-        else:
-            title = self._fill(dice.pick(lexicon.NOISE_TITLES), self._everyday())
+            pieces.insert(dice.below(3), dice.pick(self._subjects).short)
+        elif dice.chance(OWN_NAME):
+            pieces.insert(dice.below(3), dice.pick(lexicon.NOISE_NAMES))
+        title = self._fill(pieces[0], self._everyday())
+        for piece in pieces[1:]:
+            join = dice.pick(lexicon.NOISE_JOINS)
+            title += join + self._fill(piece, self._everyday(), capital=join in ("? ", ". "))
+            title += ")" if join == " (" else ""
         body = ""
         if dice.chance(BODY_SHARE):
             body = " ".join(
@@ -406,20 +453,42 @@ class _Simulation:
             )
         return self._item(at_s, title, body, Truth(f"noise-{self._key}-{self._items}", None), None, "life", Kind.POST)
 
-    def _everyday(self) -> Mapping[str, str]:
+    def _everyday(self) -> dict[str, str]:
         dice = self._dice
-        doing, other = dice.pick(lexicon.DOINGS), dice.pick(lexicon.DOINGS)
+        ing, field_, abstract = dice.pick(lexicon.DOINGS), dice.pick(lexicon.FIELDS), dice.pick(lexicon.ABSTRACTS)
         return {
             "t": dice.pick(lexicon.THINGS),
             "t2": dice.pick(lexicon.THINGS),
-            "t3": dice.pick(lexicon.THINGS),
             "a": dice.pick(lexicon.ADJECTIVES),
             "a2": dice.pick(lexicon.ADJECTIVES),
-            "ing": doing,
-            "ing2": other,
-            "Ing": doing.capitalize(),
+            "an": dice.pick(lexicon.ANIMALS),
+            "an2": dice.pick(lexicon.ANIMALS),
+            "plant": dice.pick(lexicon.PLANTS),
+            "plant2": dice.pick(lexicon.PLANTS),
+            "food": dice.pick(lexicon.FOODS),
+            "trade": dice.pick(lexicon.TRADES),
+            "trade2": dice.pick(lexicon.TRADES),
+            "city": dice.pick(lexicon.CITIES),
+            "city2": dice.pick(lexicon.CITIES),
+            "year": str(1700 + dice.below(300)),
+            "ing": ing,
+            "Ing": ing.capitalize(),
+            "ing2": dice.pick(lexicon.DOINGS),
+            "field": field_,
+            "Field": field_.capitalize(),
+            "abs": abstract,
+            "Abs": abstract.capitalize(),
+            "m": dice.pick(lexicon.MACHINES),
+            "l": dice.pick(lexicon.LAW_AND_MONEY),
+            "b": dice.pick(lexicon.BODIES),
+            "e": dice.pick(lexicon.EARTH_AND_SKY),
+            "f": dice.pick(lexicon.PAST_AND_FAITH),
+            "g": dice.pick(lexicon.GAMES_AND_ARTS),
+            "k": dice.pick(lexicon.CLOTHES_AND_STUFF),
             "w": dice.pick(lexicon.WHERES),
-            "n": dice.pick(lexicon.NOISE_COUNTS),
+            "N": self._name(),
+            "P": self._place(),
+            "H": self._person(),
         }
 
     def _echo(self, original: _Item, at_s: float) -> _Item:
@@ -500,16 +569,19 @@ class _Simulation:
             slots["o"], slots["u"] = slots["u"], slots["o"]
         return self._fill(frame, slots)
 
-    def _fill(self, frame: str, slots: Mapping[str, str]) -> str:
+    def _fill(self, frame: str, slots: Mapping[str, str], capital: bool = True) -> str:
         """Choices made, slots filled, the first letter a capital."""
         text = _CHOICE.sub(lambda match: self._dice.pick(match.group(1).split("|")), frame)
         text = _SLOT.sub(lambda match: slots[match.group(1)], text)
-        text = text[0].upper() + text[1:]
+        if capital:
+            text = text[0].upper() + text[1:]
+        text = _ARTICLE.sub(r"\1n", text)
         return _AFTER_STOP.sub(lambda match: match.group(1) + match.group(2).upper(), text)
 
 
 _CHOICE = re.compile(r"\[([^\]]+)\]")
 _SLOT = re.compile(r"\{(\w+)\}")
+_ARTICLE = re.compile(r"\b([Aa])(?= [aeioAEIO])")
 _AFTER_STOP = re.compile(r"([.!?] )([a-z])")
 
 
