@@ -36,7 +36,7 @@ def demo(
     ),
     items: Annotated[int | None, typer.Option("--items", min=100, help="Size of the synthetic world.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Which synthetic world.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack and the flows running.")] = False,
     report: Annotated[Path | None, typer.Option("--report", help="Where the HTML report goes.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,8 +54,9 @@ def demo(
       trends demo --keep && trends top
     """
     from connectors import connector_of
+    from trends.cli.run import run_detached
     from trends.cli.views import top_table
-    from trends.demo import Stage, Watch, run_demo
+    from trends.demo import Stage, Watch, processes, run_demo
 
     settings = current_settings()
     if data and source:
@@ -95,6 +96,8 @@ def demo(
     with Live(bars, console=bars.console, transient=True, refresh_per_second=4):
         outcome = run_demo(settings, connector, live_s=live_s, keep=keep, watch=watch, report=report)
     total_s = time.monotonic() - began
+    if keep:
+        run_detached(settings, [f"{flow}={number}" for flow, number in processes().items()])
     if as_json:
         print_json({"source": outcome.source, "delivered": outcome.delivered, "seconds": outcome.seconds,
                     "setup_s": outcome.setup_s, "counts": outcome.counts, "quality": outcome.quality,

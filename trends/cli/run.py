@@ -61,7 +61,7 @@ def run(
     settings.kafka()  # where there is none, one clear error instead of one from every process
     wanted = counts(flows or FLOWS, processes)
     if detach:
-        _detach(settings, flows or [], processes)
+        run_detached(settings, flows or [], processes)
         return
     supervisor = flow_supervisor(settings, wanted, prefixed())
     with announced(settings.home, f"run-{supervisor.names[0]}", SUPERVISOR):
@@ -111,7 +111,12 @@ def _until_signalled(supervisor: Supervisor) -> None:
             signal.signal(number, handler)
 
 
-def _detach(settings: Settings, flows: list[str], processes: int) -> None:
+def run_detached(settings: Settings, flows: list[str], processes: int = 1) -> None:
+    """Run flows in the background; `trends down` ends them.
+
+    Raises:
+        UnavailableError: they did not start.
+    """
     command = [sys.executable, "-u", "-m", "trends", "run", *flows, "--processes", str(processes)]
     log = settings.home / "logs" / "run.log"
     process = spawn(command, log, environment=environment_of(settings), cwd=Path.cwd())
