@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from streams.errors import TrendsError
+from streams.errors import ExitCode, TrendsError
 from streams.ids import item_id_of
 from streams.records import Engagement, Kind, Observation
 
@@ -41,6 +41,8 @@ MAX_COUNT: Final = 2**53
 
 class SourceError(TrendsError):
     """A source cannot be read now, or (``again`` false) not at all; the message says why, and what to do."""
+
+    exit_code = ExitCode.UNAVAILABLE
 
     def __init__(self, message: str, again: bool = True) -> None:
         super().__init__(message)

@@ -97,7 +97,8 @@ class RssConnector:
         self._options = options = options or RssOptions()
         self.feeds = feeds_of(target)
         digest = hashlib.sha256(target.encode()).hexdigest()[:12]
-        self.name = f"rss:{one_line(target.rpartition('/')[2] or target, 80)}:{digest}"
+        place = re.sub(r"^https?://", "", target) if host_of(target) else Path(target).name
+        self.name = f"rss:{one_line(place, 80)}:{digest}"
         self.interval_s: float | None = options.interval_s
         self.limits = Limits(
             priority=1, connections=options.concurrency, requests_per_s=options.requests_per_s,
@@ -131,11 +132,11 @@ class RssConnector:
                 each.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if lost and len(lost) == len(tasks):
-            raise SourceError(f"not one of {len(tasks)} feeds could be read: {lost[0].url}: {lost[0].error}")
+            raise SourceError(f"not one of {len(tasks)} feeds could be read: {_why(lost[0])}")
         if lost:  # where others could be read, a feed that could not has a trouble of its own
             for answer in lost:
                 self._put_off(state.feeds[answer.url], answer.error, context.now())
-            bad = [bad_line(answer.url, answer.error) for answer in lost]
+            bad = [bad_line("feed", _why(answer)) for answer in lost]
             yield Batch((), msgspec.json.encode(state), tuple(bad), 1.0)
 
     async def _look(self, url: str, feed: _Feed, places: asyncio.Semaphore, context: Context) -> _Answer:
@@ -197,6 +198,11 @@ class _Answer:
     response: Response | None
     entries: Sequence[Entry] = ()
     error: Exception | None = None
+
+
+def _why(answer: _Answer) -> str:
+    """What is wrong with which feed; errors of requests name it themselves."""
+    return str(answer.error) if isinstance(answer.error, FetchError) else f"{answer.url}: {answer.error}"
 
 
 # -- lists of feeds ----------------------------------------------------------------------------------------------------

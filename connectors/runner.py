@@ -37,6 +37,8 @@ ROUTES_KEPT: Final = 50_000
 """Items of one source whose home trend is remembered, so that a later sighting goes the same way."""
 SAMPLES: Final = 5
 """Bad rows that the report shows; the others are counted."""
+FOLLOWING_STEPS: Final = 4
+"""Doublings that the pause after a failed pass begins with when following."""
 FAILURES_WAIT_MAX_S: Final = 600.0
 """Longest pause after passes that failed."""
 
@@ -205,7 +207,9 @@ class _Source:
 
     def _pause_after(self, failed: int, error: Exception) -> float:
         asked = error.retry_after_s if isinstance(error, FetchError) else None
-        return min(max(asked or 0.0, self._clockwork.backoff_s(failed, self.connector.limits)), FAILURES_WAIT_MAX_S)
+        # Whoever follows has time: a source that is away is not asked every second.
+        steps = failed + FOLLOWING_STEPS if self._runner.follow else failed
+        return min(max(asked or 0.0, self._clockwork.backoff_s(steps, self.connector.limits)), FAILURES_WAIT_MAX_S)
 
     async def _pass(self) -> None:
         """One pass from the last delivered batch on."""

@@ -33,6 +33,9 @@ class TrendsError(Exception):
          ├── RecordError            bytes that are no valid record (carries the Reason)
          ├── StreamTableError       a stream is missing or differs from the table          exit 78
          ├── UnavailableError       a remote part cannot be reached or does not answer     exit 69
+         │    ├── FetchError        a request to a source failed for good (connectors.http)
+         │    └── DeliveryError     Kafka did not take a batch (connectors.runner)
+         ├── SourceError            a source cannot be read (connectors.base)              exit 69
          ├── RestartRequired        the assignment changed                                 exit 75
          ├── FencedError            a process of the same name took over                   exit 76
          ├── StateMismatchError     state and committed offsets contradict each other      exit 78

@@ -199,7 +199,7 @@ def _plain(report: SourceReport) -> dict[str, object]:
 
 def _table(reports: Sequence[SourceReport]) -> Table:
     table = Table(box=None, header_style="bold")
-    table.add_column("source", overflow="fold")
+    table.add_column("source", overflow="fold", min_width=24)
     for column in ("items", "bad rows", "requests", "retries", "limited", "seconds", "items/s"):
         table.add_column(column, justify="right")
     table.add_column("")
@@ -208,15 +208,17 @@ def _table(reports: Sequence[SourceReport]) -> Table:
         numbers = (report.delivered, report.bad, report.requests, report.retries, report.limited)
         table.add_row(
             shown(report.name), *(f"{number:,}" for number in numbers), f"{report.seconds:,.1f}", f"{speed:,.0f}",
-            "done" if report.ok else f"[red]{escape(str(report.error))}[/red]",
+            "done" if report.ok else "[red]failed[/red]",
         )  # fmt: skip
     return table
 
 
 def _samples(reports: Sequence[SourceReport]) -> None:
-    """Some of the bad rows, on stderr."""
+    """Why sources failed and some of the bad rows, on stderr."""
     console = err()
     for report in reports:
+        if report.error is not None:
+            console.print(f"[red]{escape(shown(report.name))}[/red]: {escape(report.error)}", soft_wrap=True)
         for line in report.samples:
             console.print(f"{shown(report.name)}: {line}", style="dim", markup=False, soft_wrap=True)
         if report.bad > len(report.samples) > 0:
