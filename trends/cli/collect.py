@@ -199,16 +199,15 @@ def _plain(report: SourceReport) -> dict[str, object]:
 
 def _table(reports: Sequence[SourceReport]) -> Table:
     table = Table(box=None, header_style="bold")
-    table.add_column("source", overflow="fold", min_width=24)
-    for column in ("items", "bad rows", "requests", "retries", "limited", "seconds", "items/s"):
-        table.add_column(column, justify="right")
+    table.add_column("source", overflow="fold")
     table.add_column("")
+    for column in ("items", "bad rows", "seconds", "items/s", "requests", "retries"):
+        table.add_column(column, justify="right", no_wrap=True)
     for report in reports:
         speed = report.delivered / report.seconds if report.seconds else 0.0
-        numbers = (report.delivered, report.bad, report.requests, report.retries, report.limited)
         table.add_row(
-            shown(report.name), *(f"{number:,}" for number in numbers), f"{report.seconds:,.1f}", f"{speed:,.0f}",
-            "done" if report.ok else "[red]failed[/red]",
+            shown(report.name), "done" if report.ok else "[red]failed[/red]", f"{report.delivered:,}",
+            f"{report.bad:,}", f"{report.seconds:,.1f}", f"{speed:,.0f}", f"{report.requests:,}", f"{report.retries:,}",
         )  # fmt: skip
     return table
 
