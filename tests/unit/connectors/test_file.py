@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.base import BATCH_SIGHTINGS, Clockwork, Context, Sighting
+from connectors.base import BATCH_SIGHTINGS, Clockwork, Context, Sighting, SourceError
 from connectors.file import ROW_BYTES, FileConnector, FileOptions, Format
 from connectors.http import Fetcher
 from streams.errors import SettingsError
@@ -259,6 +259,9 @@ def test_whatever_the_bytes_are_nothing_is_fatal(tmp_path: Path, data: bytes, he
     try:
         batches = asyncio.run(read(FileConnector(str(path), FileOptions(format=form))))
     except SettingsError:  # a header without a title
+        return
+    except SourceError:  # what begins like gzip and is none cannot be read at all
+        assert (head + data).startswith(b"\x1f\x8b")
         return
     assert sightings(batches) or bad_rows(batches)
 
