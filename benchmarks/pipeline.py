@@ -36,8 +36,8 @@ from streams.admin import StreamAdmin
 from streams.errors import SettingsError, UnavailableError
 from trends.collecting import collect
 from trends.demo import Stages, processes
-from trends.flow_processes import flow_supervisor
-from trends.settings import Settings
+from trends.flow_processes import ONE_THREAD, flow_supervisor
+from trends.settings import Settings, environment_of
 from trends.supervisor import Supervisor
 
 ITEMS = 4_000
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, tell: Callable[[str], None]) -> Result:
                     "pipeline": lambda: count / _feed(
                         settings, next(rounds["pipeline"]), Path(folder) / f"{next(number)}.csv", flows, stages
                     ),
-                    "bare": lambda: count / _bare([i["title"] for i in next(rounds["bare"])], embedders),
+                    "bare": lambda: count / _bare(settings, [i["title"] for i in next(rounds["bare"])], embedders),
                     "naive": lambda: count / asyncio.run(_naive(settings.dsns()[0], next(rounds["naive"]))),
                 },
                 tell,
@@ -114,10 +114,10 @@ def _feed(settings: Settings, items: list[Item], path: Path, flows: Supervisor, 
     return time.perf_counter() - began
 
 
-def _bare(titles: list[str], embedders: int) -> float:
+def _bare(settings: Settings, titles: list[str], embedders: int) -> float:
     """Seconds until the slowest of so many processes has embedded its share."""
     command = [sys.executable, "-m", "benchmarks.bare_embed"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = environment_of(settings) | ONE_THREAD
     running = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         for _ in range(embedders)

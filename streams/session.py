@@ -97,7 +97,8 @@ class Limits:
     send_records: int = 200_000
     """In the producer's queue."""
     broker_gone_s: float = 60.0
-    """With every broker down for so long, the process gives up (exit 69); its supervisor tries again."""
+    """With every broker down for so long, the process gives up (exit 69); its supervisor tries again. In the middle of
+    a transaction librdkafka holds on for the transaction's timeout before it says so."""
 
 
 def refuse(error: KafkaError, doing: str) -> TrendsError:
@@ -519,8 +520,8 @@ class Session:
             offsets = [TopicPartition(stream, p, offset) for (stream, p), offset in positions.items()]
             member = self._consumer.consumer_group_metadata()
             if offsets:
-                self._call_in_transaction(lambda: producer.send_offsets_to_transaction(offsets, member, CALL_TIMEOUT_S))
-            self._call_in_transaction(lambda: producer.commit_transaction(CALL_TIMEOUT_S))
+                self._call_in_transaction(lambda: producer.send_offsets_to_transaction(offsets, member, self._call_s))
+            self._call_in_transaction(lambda: producer.commit_transaction(self._call_s))
         except BaseException:
             self._abort()
             raise

@@ -75,7 +75,8 @@ def main() -> int:
     parser.add_argument("--broker-gone-s", type=float, default=60.0)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    kafka = KafkaConfig(args.bootstrap, stack=args.stack, partitions=args.partitions, session_timeout_ms=3_000)
+    kafka = KafkaConfig(args.bootstrap, stack=args.stack, partitions=args.partitions, session_timeout_ms=3_000,
+                        transaction_timeout_ms=10_000)  # fmt: skip
     limits = Limits(commit_records=2_000, chunk_records=200, broker_gone_s=args.broker_gone_s)
 
     def wire(session: Session) -> Wired:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import socket
@@ -25,11 +26,13 @@ from streams.codec import decode, encode
 from streams.config import KafkaConfig
 from streams.errors import ExitCode, UnavailableError
 from streams.keys import partition_of
+from streams.lag import LagProbe
 from streams.records import DeadLetter, Reason, TrendDefinition
 from streams.session import Limits, Session
 from streams.state import COVER_PREFIX, StateReader, high_watermarks
 from streams.table import DEAD_LETTERS, Stream
 from tests.integration.counting import GENERATION, IN, OUT, SINGLE_STATE, STATE, create, spec
+from trends.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
@@ -137,11 +140,8 @@ def delete_records(kafka: KafkaConfig) -> None:
 
 def lag(kafka: KafkaConfig, group: str = "count") -> int:
     """As Kafka's own tools compute it: end of the log minus committed offset."""
-    name = IN.physical(kafka, GENERATION)
-    with closing(Consumer(kafka.client(**{"group.id": kafka.id_of(GENERATION, group)}))) as consumer:
-        committed = consumer.committed([TopicPartition(name, p) for p in range(PARTITIONS)], 10)
-        ends = high_watermarks(kafka, name, range(PARTITIONS))
-        return sum(ends[p.partition] - max(p.offset, 0) for p in committed)
+    with closing(LagProbe(kafka, GENERATION, group, [IN])) as probe:
+        return sum(lag.records for lag in probe.lag().values())
 
 
 def assert_exact(kafka: KafkaConfig, sent: int) -> None:
@@ -371,6 +371,34 @@ def test_a_broker_that_never_answers_ends_in_an_exit_code(own: KafkaConfig, flow
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         process = flow.start("a", "--broker-gone-s", "3", bootstrap=f"127.0.0.1:{silent.getsockname()[1]}")
         assert process.wait(60) == ExitCode.UNAVAILABLE
+
+
+def test_a_broker_that_goes_away_for_good_ends_the_process_and_loses_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "own-broker"
+    local = load_settings(home=home, kafka_bootstrap=None, postgres_dsns=("postgresql://none",)).local_stack()
+    bootstrap = local.up().bootstrap
+    try:
+        assert bootstrap is not None
+        config = KafkaConfig(bootstrap, stack="gone", partitions=PARTITIONS, session_timeout_ms=3_000)
+        create(config)
+        send(config, 6_000)
+        flow = Flow(config, tmp_path)
+        process = flow.start("a", "--sleep-s", "0.0005", "--broker-gone-s", "3")
+        until(lambda: len(read(config, OUT)) > 0)
+        broker = local.state().kafka
+        assert broker is not None
+        assert broker.process is not None
+        os.kill(broker.process.pid, signal.SIGKILL)
+        assert process.wait(60) == ExitCode.UNAVAILABLE
+        assert local.up().bootstrap == bootstrap
+        flow.start("a")
+        until(done(config))
+        assert_exact(config, 6_000)
+    finally:
+        for started in flow.processes:
+            started.kill()
+            started.wait()
+        local.down()
 
 
 def test_opening_a_session_without_a_broker_says_so(kafka: KafkaConfig) -> None:
