@@ -57,6 +57,9 @@ class ClusterConfig:
     """Weight of the embeddings' cosine; the terms' cosine has the rest."""
     join_at: float = 0.30
     """Least similarity at which an item joins a topic."""
+    pair_at: float = 0.40
+    """Least similarity at which an item joins a topic of one item: two items that share a way of putting things look
+    like a story until a third does not; stories find each other all the same (see ``docs/architecture.md``)."""
     merge_at: float = 0.45
     """Least similarity at which two topics become one."""
     merge_every_items: int = 200
@@ -172,7 +175,8 @@ class TopicSpace:
         self._touched.clear()
 
     def nearest(self, point: Point, ahead: int) -> tuple[str, float] | None:
-        """The most similar topic and the similarity; None where that is below ``join_at``. Ties go to the older one.
+        """The most similar topic and the similarity; None where that is below ``join_at``, or below ``pair_at`` for a
+        topic of one item. Ties go to the older one.
 
         ``ahead`` is the item's position in the last ``look_ahead``.
         """
@@ -185,7 +189,7 @@ class TopicSpace:
             length = math.sqrt(sum(map(squared_weight, point.terms)))
             scores[slots] += (1.0 - config.embedding_share) * dots / (length * self._term_lengths[slots])
         best = float(scores.max())
-        if best < config.join_at - MARGIN:
+        if best < min(config.join_at, config.pair_at) - MARGIN:
             return None
         chosen: Centroid | None = None
         similarity = -math.inf
@@ -196,7 +200,10 @@ class TopicSpace:
             exact = self._to_point(centroid, point)
             if exact > similarity or (exact == similarity and chosen is not None and centroid.key < chosen.key):
                 chosen, similarity = centroid, exact
-        return (chosen.key[1], similarity) if chosen is not None and similarity >= config.join_at else None
+        if chosen is None:
+            return None
+        least = config.join_at if chosen.summed > 1 else config.pair_at
+        return (chosen.key[1], similarity) if similarity >= least else None
 
     def similarity(self, topic_id: str, point: Point) -> float:
         """How similar an item is to a topic, exactly; its age counts."""

@@ -27,6 +27,7 @@ START = datetime(2016, 9, 1, tzinfo=UTC)
 DIMENSIONS = 64
 SMALL = ClusterConfig(
     join_at=0.5,
+    pair_at=0.5,
     merge_at=0.42,
     merge_every_items=7,
     fade_after=timedelta(hours=30),
@@ -321,7 +322,9 @@ def bridge(config: ClusterConfig) -> tuple[ClusterEngine, list[Decisions]]:
 
 
 def test_topics_that_become_alike_are_merged_and_the_older_one_wins() -> None:
-    running, decisions = bridge(replace(ClusterConfig(), merge_every_items=12, join_at=0.25, merge_at=0.40))
+    running, decisions = bridge(
+        replace(ClusterConfig(), merge_every_items=12, join_at=0.25, pair_at=0.25, merge_at=0.40)
+    )
     first, second = decisions[0].enriched[0].topic_id, decisions[1].enriched[0].topic_id
     assert first != second
     updates = decisions[-1].updates
