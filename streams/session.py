@@ -88,6 +88,8 @@ class Limits:
     chunk_records: int = 512
     commit_ms: int = 500
     """A transaction ends so long after its first record …"""
+    idle_commit_ms: int = 100
+    """… or so long, where nothing more has come …"""
     commit_records: int = 20_000
     """… or when it holds so many (at most twice that are held at once) …"""
     commit_bytes: int = 16 * 1_048_576

@@ -28,10 +28,13 @@ class _Part(StatefulSinkPartition[Outbox, None]):
         self._bytes = 0
         self._positions: Positions = {}
         self._since: float | None = None
+        self._idle = False
+        """Whether the source has nothing more for now."""
 
     def write_batch(self, values: list[Outbox]) -> None:
         """Held in memory until the transaction is due: it is open only for as long as it takes to write it."""
         for outbox in values:
+            self._idle = not outbox.positions and not outbox.records
             self._records.extend(outbox.records)
             self._bytes += sum(len(record.value or b"") for record in outbox.records)
             self._positions.update(outbox.positions)
@@ -47,7 +50,7 @@ class _Part(StatefulSinkPartition[Outbox, None]):
             session.stopping
             or len(self._records) >= limits.commit_records
             or self._bytes >= limits.commit_bytes
-            or time.monotonic() - self._since >= limits.commit_ms / 1000
+            or time.monotonic() - self._since >= (limits.idle_commit_ms if self._idle else limits.commit_ms) / 1000
         )
         if not due:
             return
