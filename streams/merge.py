@@ -20,13 +20,15 @@ from streams.io import Partition
 WAIT_S: Final = 0.25
 """How long a partition without fetched records holds the others back."""
 PAUSE_RECORDS: Final = 2_000
-"""A partition with so many waiting is paused …"""
+PAUSE_BYTES: Final = 4 * 1_048_576
+"""A partition with so much waiting is paused …"""
 RESUME_RECORDS: Final = 500
-"""… until so few are left."""
+RESUME_BYTES: Final = 1_048_576
+"""… until so little is left."""
 
 
 class Merge:
-    """The fetched records of some partitions, oldest first. Bounded: at most PAUSE_RECORDS and a fetch a partition."""
+    """The fetched records of some partitions, oldest first. Bounded: a partition that is far ahead is paused."""
 
     def __init__(
         self, consumer: Any, partitions: Iterable[Partition], clock: Callable[[], float] = time.monotonic
@@ -34,6 +36,7 @@ class Merge:
         self._consumer = consumer
         self._clock = clock
         self._waiting: dict[Partition, deque[Any]] = {p: deque() for p in partitions}
+        self._bytes: dict[Partition, int] = dict.fromkeys(self._waiting, 0)
         self._empty: set[Partition] = set(self._waiting)
         """Partitions with nothing fetched, whose end has not been seen: more may be on its way."""
         self._heads: list[tuple[int, Partition]] = []
@@ -71,22 +74,28 @@ class Merge:
             # An end has nothing to be compared by: it goes at once.
             heappush(self._heads, (0 if end else message.timestamp()[1], partition))
         queue.append(message)
+        self._bytes[partition] += 0 if end else len(message)
 
     def _pop(self, out: list[Any]) -> None:
         _, partition = heappop(self._heads)
         queue = self._waiting[partition]
         message = queue.popleft()
         out.append(message)
+        end = message.error() is not None
+        self._bytes[partition] -= 0 if end else len(message)
         if queue:
             head = queue[0]
             heappush(self._heads, (0 if head.error() else head.timestamp()[1], partition))
-        elif message.error() is None:
+        elif not end:
             self._empty.add(partition)  # more may follow; an end says that nothing does for now
 
     def _flow(self) -> None:
         """Pauses partitions that are far ahead of the others, and resumes them."""
-        full = [p for p, q in self._waiting.items() if len(q) >= PAUSE_RECORDS and p not in self._paused]
-        low = [p for p in self._paused if len(self._waiting[p]) <= RESUME_RECORDS]
+        waiting, size = self._waiting, self._bytes
+        full = [
+            p for p in waiting if p not in self._paused and (len(waiting[p]) >= PAUSE_RECORDS or size[p] >= PAUSE_BYTES)
+        ]
+        low = [p for p in self._paused if len(waiting[p]) <= RESUME_RECORDS and size[p] <= RESUME_BYTES]
         if full:
             self._consumer.pause([TopicPartition(*p) for p in full])
             self._paused.update(full)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flows.runtime import Wired
+from models.embedding import Embedder
 from streams.errors import SettingsError
 from streams.session import FlowSpec, Limits, Session
 from trends.settings import Settings
@@ -24,13 +25,8 @@ def prepare(flow: str, settings: Settings) -> tuple[FlowSpec, Wire]:
     if flow == "embed":
         from flows import embed
         from models.embed_step import EmbedEngine
-        from models.embedding import create
 
-        def wire_embed(session: Session) -> Wired:
-            embedder = create(settings.embedder, threads=settings.embedder_threads)
-            return embed.wire(session, EmbedEngine(embedder))
-
-        return embed.SPEC, wire_embed
+        return embed.SPEC, lambda s: embed.wire(s, EmbedEngine(embedder_of(settings)))
     if flow == "cluster":
         from flows import cluster
         from models.clustering import ClusterConfig
@@ -53,6 +49,34 @@ def prepare(flow: str, settings: Settings) -> tuple[FlowSpec, Wire]:
 
         return store.SPEC, lambda s: store.wire(s, settings.postgres())
     raise SettingsError(f"no flow {flow!r}; there are: {', '.join(FLOWS)}")
+
+
+def embedder_of(settings: Settings) -> Embedder:
+    """The embedding model of the settings.
+
+    Raises:
+        SettingsError: something that it needs is missing, or its vectors have other dimensions than the settings say.
+        UnavailableError: a remote one does not answer.
+    """
+    from models.embedding import create
+
+    key = settings.embedder_api_key
+    embedder = create(
+        settings.embedder,
+        model=settings.embedder_model,
+        threads=settings.embedder_threads,
+        device=settings.embedder_device,
+        dimensions=settings.embedder_dimensions,
+        url=settings.embedder_url,
+        api_key=key.get_secret_value() if key else None,
+    )
+    if embedder.dimensions != settings.embedder_dimensions:
+        embedder.close()
+        raise SettingsError(
+            f"{embedder.name} makes vectors of {embedder.dimensions} dimensions, TRENDS_EMBEDDER_DIMENSIONS says "
+            f"{settings.embedder_dimensions}: set it, in a generation of its own (TRENDS_GENERATION)"
+        )
+    return embedder
 
 
 def limits(settings: Settings) -> Limits:

@@ -39,9 +39,9 @@ def query_vector(settings: Settings, text: str) -> NDArray[np.float32] | None:
     """
     if settings.embedder == "null" or not text.strip():
         return None
-    from models.embedding import create
+    from trends.flows import embedder_of
 
-    embedder = create(settings.embedder, threads=settings.embedder_threads)
+    embedder = embedder_of(settings)
     try:
         vector: NDArray[np.float32] = embedder.embed([text])[0]
         return vector

@@ -121,11 +121,22 @@ class Settings(BaseSettings):
     postgres_connect_timeout_s: float = Field(10.0, gt=0, le=300, description="Longest wait for a connection, s.")
     postgres_statement_timeout_s: float = Field(60.0, gt=0, le=3600, description="Longest run of one statement, s.")
 
-    embedder: Literal["onnx", "null"] = Field(
-        "onnx", description="Embedding model: onnx (all-MiniLM-L6-v2, int8, CPU) or null (no meaning; for benchmarks)."
+    embedder: Literal["onnx", "null", "sentence-transformers", "openai"] = Field(
+        "onnx",
+        description="Embedding model: onnx (all-MiniLM-L6-v2, int8, CPU), sentence-transformers (the extra gpu), "
+        "openai (any compatible /v1/embeddings), or null (no meaning; for benchmarks). Another model needs another "
+        "generation.",
     )
-
-    embedder_threads: int = Field(1, ge=1, le=256, description="Threads of one embedding process (onnx).")
+    embedder_model: str | None = Field(
+        None, description="sentence-transformers: name or folder; openai: the model's name; onnx: a folder."
+    )
+    embedder_dimensions: int = Field(384, ge=1, le=4_000, description="Components of the model's vectors.")
+    embedder_url: str | None = Field(None, description="openai: the API's base, such as http://localhost:8000/v1.")
+    embedder_api_key: SecretStr | None = Field(None, description="openai: sent as a bearer token.")
+    embedder_device: str | None = Field(
+        None, description="sentence-transformers: cuda, cpu; unset: a GPU if there is one."
+    )
+    embedder_threads: int = Field(1, ge=1, le=256, description="onnx: threads of one embedding process.")
 
     commit_ms: int = Field(500, ge=10, le=10_000, description="Time after which a flow commits (one transaction), ms.")
     commit_records: int = Field(20_000, ge=1, le=1_000_000, description="Records after which a flow commits earlier.")
@@ -272,6 +283,7 @@ class Settings(BaseSettings):
         return PostgresConfig(
             dsns=self.dsns(),
             generation=self.generation,
+            dimensions=self.embedder_dimensions,
             pool_size=self.postgres_pool_size,
             statement_cache=self.postgres_statement_cache,
             connect_timeout_s=self.postgres_connect_timeout_s,

@@ -13,8 +13,11 @@ STREAM = "in"
 
 
 class Message:
-    def __init__(self, partition: int, offset: int, at: int, end: bool = False) -> None:
-        self._partition, self._offset, self._at, self._end = partition, offset, at, end
+    def __init__(self, partition: int, offset: int, at: int, end: bool = False, size: int = 100) -> None:
+        self._partition, self._offset, self._at, self._end, self._size = partition, offset, at, end, size
+
+    def __len__(self) -> int:
+        return self._size
 
     def topic(self) -> str:
         return STREAM
@@ -101,6 +104,17 @@ def test_a_partition_far_ahead_is_paused_and_resumed() -> None:
     clock.now += 2 * WAIT_S
     while merged.take([], most=500):
         pass
+    assert consumer.paused == set()
+
+
+def test_a_few_large_records_pause_their_partition_too() -> None:
+    clock = Clock()
+    merged, consumer = merge(2, clock)
+    merged.take([Message(0, i, i + 1, size=1_048_576) for i in range(5)], most=100)
+    assert consumer.paused == {0}
+    clock.now += 2 * WAIT_S
+    while merged.take([], most=1):
+        clock.now += 2 * WAIT_S
     assert consumer.paused == set()
 
 
