@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -39,6 +40,7 @@ def main() -> int:
         for name, about in BENCHMARKS.items():
             console.print(f"  [bold]{name:10}[/bold] {about}")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
     notes = Console(stderr=True, highlight=False)
     results: list[Result] = []
     try:
