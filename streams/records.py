@@ -25,6 +25,10 @@ Time = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 """A whole number that every JSON reader can hold exactly."""
 Slug = Annotated[str, Meta(min_length=1, max_length=200)]
+Title = Annotated[str, Meta(max_length=10_000)]
+Url = Annotated[str, Meta(max_length=8_192)]
+Name = Annotated[str, Meta(max_length=512)]
+"""A name, label or code. Only a body may be long: what is repeated in derived records has a bound."""
 Vector: TypeAlias = str
 """A vector on the wire: base64 of little-endian float16, see :mod:`streams.vectors`."""
 
@@ -97,22 +101,22 @@ class Observation(Record, frozen=True, kw_only=True):
     external_id: Short
     """What the source itself calls the item."""
     kind: Kind
-    title: Text
+    title: Title
     observed_at: Time
     """When the connector saw it (a replay of a file simulates it)."""
     published_at: Time
     trend_id: Slug
     """The router's home trend for this sighting; cluster keeps that of the first."""
-    url: str | None = None
+    url: Url | None = None
     body: Text = ""
-    author: str | None = None
-    publisher: str | None = None
+    author: Name | None = None
+    publisher: Name | None = None
     """Who stands behind it (a site, a channel, a subreddit): bursts count distinct publishers."""
-    lang: str | None = None
-    tags: tuple[str, ...] = ()
-    category: str | None = None
+    lang: Name | None = None
+    tags: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
+    category: Name | None = None
     engagement: Engagement = Engagement()
-    mentions: tuple[Slug, ...] = ()
+    mentions: Annotated[tuple[Slug, ...], Meta(max_length=10)] = ()
     """Up to two more trends that the item is about."""
 
     def __post_init__(self) -> None:
