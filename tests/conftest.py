@@ -1,4 +1,4 @@
-"""Fixtures that every test may use. `stack`: a real Kafka and two PostgreSQL shards, started once a run."""
+"""Fixtures that every test may use: servers that are started once a run, where a test asks for them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from streams.config import KafkaConfig
+from tests.vllm_server import serving
 from trends.settings import Settings
 from trends.stack import Stack
 
@@ -48,3 +49,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
         yield LocalStack(local, settings.kafka(), settings.dsns())
     finally:
         local.down()
+
+
+@pytest.fixture(scope="session")
+def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base of vLLM's API, with the packaged MiniLM (only for tests with the mark `vllm`)."""
+    with serving(tmp_path_factory.mktemp("vllm")) as url:
+        yield url

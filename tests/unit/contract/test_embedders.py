@@ -10,6 +10,7 @@ import pytest
 from models.embedding import CachedEmbedder, Embedder, create
 from models.embedding.onnx import _TOKENIZER, _packaged
 from tests.unit.embedding_server import EmbeddingServer
+from tests.vllm_server import MODEL
 
 TEXTS = [
     "Apple removes the headphone jack",
@@ -27,7 +28,14 @@ TEXTS = [
 
 @pytest.fixture(
     scope="module",
-    params=["null", "onnx", "cached", "openai", pytest.param("sentence-transformers", marks=pytest.mark.torch)],
+    params=[
+        "null",
+        "onnx",
+        "cached",
+        "openai",
+        pytest.param("sentence-transformers", marks=pytest.mark.torch),
+        pytest.param("vllm", marks=[pytest.mark.vllm, pytest.mark.timeout(400)]),
+    ],
 )
 def embedder(request: pytest.FixtureRequest) -> Iterator[Embedder]:
     kind = request.param
@@ -37,7 +45,9 @@ def embedder(request: pytest.FixtureRequest) -> Iterator[Embedder]:
             yield made
             made.close()
         return
-    if kind == "cached":
+    if kind == "vllm":
+        made = create("openai", url=request.getfixturevalue("vllm_url"), model=MODEL)
+    elif kind == "cached":
         made = CachedEmbedder(create("onnx"))
     elif kind == "sentence-transformers":
         made = create(kind, model=str(_packaged(*_TOKENIZER).parent), name="all-MiniLM-L6-v2", device="cpu")
