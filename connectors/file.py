@@ -151,6 +151,8 @@ class FileConnector:
     def __init__(self, target: str, options: FileOptions | None = None) -> None:
         self._options = options = options or FileOptions()
         self._path = None if target == "-" else Path(target)
+        if self._path is not None and self._path.is_dir():
+            raise SettingsError(f"file: {target} is a folder; name the files in it, one source each: file:PATH")
         if self._path is not None and not self._path.is_file():
             raise SettingsError(f"file: there is no file {target}")
         if options.source not in SOURCES:
@@ -547,6 +549,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s\-]+", "_", name.strip()).lower()
 
 
+def _shown(header: Sequence[str]) -> str:
+    """Names of columns for a person, whatever bytes they were."""
+    return one_line(", ".join(header).encode(errors="replace").decode(), 300)
+
+
 class _Mapper:
     """Rows to sightings, by column names."""
 
@@ -562,11 +569,12 @@ class _Mapper:
     def check_header(self, header: Sequence[str]) -> None:
         """Raises SettingsError where no column can be the title."""
         there = {_plain(name) for name in header}
+        if not any(there):
+            raise SettingsError("file: it is empty, or its first line is; a CSV file begins with the names of columns")
         for field in ("title", *self._options.map):
             if not there.intersection(self._names[field]) and not (field == "title" and there & {*self._names["body"]}):
                 raise SettingsError(
-                    f"file: no column for {field} among {', '.join(header)[:300] or 'none'}; "
-                    f"say which one it is: --map {field}=COLUMN"
+                    f"file: no column for {field} among {_shown(header)}; say which one it is: --map {field}=COLUMN"
                 )
         self.timed = bool(there.intersection(self._names["published_at"]))
 

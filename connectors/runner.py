@@ -18,7 +18,7 @@ from typing import Final
 from connectors.base import Batch, Clockwork, Connector, Context, Publisher, Route, RouteFn, Sighting, SourceError
 from connectors.http import Fetcher, FetchError, Pulse
 from streams import metrics
-from streams.errors import UnavailableError
+from streams.errors import SettingsError, TrendsError, UnavailableError
 from streams.records import Observation
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ class _Source:
                 raise
             except Exception as error:
                 # Whatever it is, a source hurts itself alone; an error of ours stands in the log with its trace.
-                expected = isinstance(error, SourceError | UnavailableError | OSError)
+                expected = isinstance(error, TrendsError | OSError)
                 log.log(
                     logging.WARNING if expected else logging.ERROR, "%s: %s", self.connector.name, error,
                     exc_info=None if expected else error,
@@ -191,7 +191,7 @@ class _Source:
                 self.tally.failures += 1
                 self.tally.error = str(error) or type(error).__name__
                 self._tell(None, self.tally.error)
-                if isinstance(error, SourceError) and not error.again:
+                if isinstance(error, SettingsError) or (isinstance(error, SourceError) and not error.again):
                     return
                 wait = self._pause_after(failed, error)
             else:

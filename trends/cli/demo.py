@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from streams.errors import SettingsError
+from streams.errors import ExitCode, SettingsError
 from trends.cli.context import current_settings
 from trends.cli.output import JsonOption, err, out, print_json, progress
 
@@ -98,12 +98,14 @@ def demo(
     total_s = time.monotonic() - began
     if keep:
         run_detached(settings, [f"{flow}={number}" for flow, number in processes().items()])
+    # A live source that ends on a hiccup has still been shown; a file that was not read to its end has not.
+    failed = any(not told.ok and (live_s is None or not told.delivered) for told in outcome.reports)
     if as_json:
         print_json({"source": outcome.source, "delivered": outcome.delivered, "seconds": outcome.seconds,
                     "setup_s": outcome.setup_s, "counts": outcome.counts, "quality": outcome.quality,
                     "dead_letters": outcome.dead_letters, "restarts": outcome.restarts, "reports": outcome.reports,
                     "top": outcome.top, "report": str(report)})  # fmt: skip
-        return
+        raise typer.Exit(int(ExitCode.UNAVAILABLE if failed else ExitCode.OK))
     lines: list[RenderableType] = [top_table(outcome.top), Text()]
     counts = outcome.counts
     rate = outcome.delivered / outcome.seconds if outcome.seconds else 0.0
@@ -111,6 +113,8 @@ def demo(
         f"{outcome.delivered:,} observations in {outcome.seconds:.1f} s ({rate:,.0f} a second)"
         if outcome.delivered
         else "nothing new: all of it had been collected before"
+        if not failed
+        else "nothing: the source could not be read"
     )
     lines.append(Text(f"Processed   {what}; set up in {outcome.setup_s:.1f} s, {total_s:.0f} s in all"))
     lines.append(
@@ -137,3 +141,5 @@ def demo(
     up = "" if keep else "trends up && "
     lines.append(Text(f"Look on     {up}trends top · trends show TREND · trends search WORDS · trends export items"))
     out().print(Group(*lines))
+    if failed:
+        raise typer.Exit(int(ExitCode.UNAVAILABLE))

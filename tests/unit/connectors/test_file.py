@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from connectors import connector_of
 from connectors.base import BATCH_SIGHTINGS, Clockwork, Context, Sighting, SourceError
 from connectors.file import ROW_BYTES, FileConnector, FileOptions, Format
 from connectors.http import Fetcher
@@ -83,7 +84,8 @@ async def test_options_say_what_names_do_not(write: Write) -> None:
     [
         (b"a,b\n1,2\n", {}, "no column for title among a, b; say which one it is: --map title=COLUMN"),
         (b"title\nx\n", {"map": {"author": "who"}}, "no column for author"),
-        (b"", {}, "no column for title among none"),
+        (b"", {}, "it is empty, or its first line is"),
+        (b"\xfe\xffx,b\n1,2\n", {}, r"among \?\?x, b"),
         (b"id,ti\rtle\n1,A\n", {}, "the first line is no CSV header"),
     ],
 )
@@ -92,6 +94,11 @@ async def test_a_header_that_cannot_work_says_what_to_do(
 ) -> None:
     with pytest.raises(SettingsError, match=says):
         await read(write(data, **options))
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="is a folder; name the files"):
+        connector_of(f"file:{tmp_path}")
 
 
 async def test_bad_rows_are_counted_and_their_neighbours_arrive(write: Write) -> None:

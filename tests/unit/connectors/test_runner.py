@@ -9,7 +9,7 @@ import pytest
 
 from connectors.base import Batch, Context, Limits, Sighting, SourceError
 from connectors.runner import DeliveryError, Runner, Turns
-from streams.errors import UnavailableError
+from streams.errors import SettingsError, UnavailableError
 from tests.unit.connectors.helpers import (
     Hands,
     Home,
@@ -94,6 +94,16 @@ async def test_a_source_that_always_fails_is_given_up_and_says_why() -> None:
 
     report, _ = await collect(Scripted(script))
     assert (report.failures, report.error, report.ok) == (3, "gone for good", False)
+
+
+async def test_a_wrong_option_is_told_once_without_a_trace(caplog: pytest.LogCaptureFixture) -> None:
+    async def script(done: int, context: Context) -> AsyncGenerator[Batch, None]:
+        raise SettingsError("no column for title")
+        yield
+
+    report, _ = await collect(Scripted(script))
+    assert (report.failures, report.error) == (1, "no column for title")
+    assert [(r.levelname, r.exc_info) for r in caplog.records if "no column" in r.message] == [("WARNING", None)]
 
 
 async def test_one_source_in_trouble_leaves_the_others_alone() -> None:
