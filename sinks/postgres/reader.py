@@ -70,6 +70,8 @@ TOPICS_OF_TREND: Final = 200
 """Topics of a trend, the largest in its window, that are looked at before merged ones are put together."""
 MENTIONS_OF_TREND: Final = 1_000
 """Newest mentions of a trend among which its leading items are looked for."""
+QUERY_CHARS: Final = 2_000
+"""PostgreSQL parses a query of words recursively: some 100 kB are too deep for its stack."""
 TEXT_CANDIDATES: Final = 2_000
 """Newest matches on each shard that are ranked."""
 VECTOR_CANDIDATES: Final = 100
@@ -320,9 +322,11 @@ class PostgresReader:
         ``text`` may hold "quoted phrases", or, and -excluded words.
 
         Raises:
-            SettingsError: the vector has other dimensions than this generation.
+            SettingsError: the vector has other dimensions than this generation, or the text is longer than QUERY_CHARS.
         """
         text = text.replace("\0", " ")
+        if len(text) > QUERY_CHARS:
+            raise SettingsError(f"{len(text):,} characters to search for: {QUERY_CHARS:,} at most; take a few words")
         # The index finds what either reading of the words matches; each item is then held to that of its language.
         item_query = self._ask(
             "search",

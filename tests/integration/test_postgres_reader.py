@@ -195,6 +195,12 @@ async def test_words_are_found_in_items_and_summaries_and_lead_to_the_story(read
     assert [h.topic.topic_id for h in await reader.search("phone -fire -burning -recall")] == []
 
 
+async def test_a_query_as_long_as_a_book_is_refused_in_words(reader: PostgresReader) -> None:
+    with pytest.raises(SettingsError, match="2,000 at most"):
+        await reader.search("memory " * 20_000)
+    assert await reader.search("memory or " * 180 + '"', limit=1) is not None
+
+
 async def test_meaning_is_found_without_a_common_word(reader: PostgresReader) -> None:
     hits = await reader.search("zzz", vector=axis(3, 0, 0.2))
     assert [h.topic.topic_id for h in hits] == ["topic-c"]
