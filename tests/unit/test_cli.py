@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,17 @@ def test_every_command_has_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         name = command.name or command.callback.__name__  # type: ignore[union-attr]
         assert run(monkeypatch, name.replace("_", "-"), "--help") == 0
         assert "Usage:" in capsys.readouterr().out
+
+
+def test_help_flows_with_the_terminal_and_keeps_its_examples(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert run(monkeypatch, "run", "--help") == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    told = lines[lines.index("") + 1 : lines.index("Examples:")]
+    assert all(len(line) > 40 for line, follows in pairwise(told) if line and follows)
+    assert "trends run embed=2 cluster score summarize store" in lines
 
 
 def test_settings_as_json_are_complete_and_alone_on_stdout(

@@ -13,10 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from rich.console import Console
 
 from sinks.postgres.export import ColumnType
+from sinks.views import Now, TopicBrief, TopTrends, TrendRow
 from streams.errors import SettingsError
 from trends.atomic import whole_file
+from trends.cli.views import top_table
 from trends.exporting import ROW_GROUP, Format, format_of, write_rows
 from trends.text import ago, bins, duration, instant, plain, sparkline
 
@@ -32,6 +35,16 @@ def row(number: int, **more: Any) -> dict[str, Any]:
         "id": f'{number}, "quoted"\nand broken', "at": NOON, "n": number, "x": 0.5, "ok": True, "tags": ["a", "b,c"],
         "counts": [1, 2], "sources": {"rss": 3}, **more,
     }  # fmt: skip
+
+
+def rising(title: str, story: str) -> TrendRow:
+    topic = TopicBrief("topic-1", story, None, (), 9, 3, 5, 2, NOON, NOON, "term:x", "grew", (), 4)
+    return TrendRow(
+        trend_id=f"term:{title}", title=title, tracked=True, category=None, counts=(0, 1, 5) * 32, slice_s=3600,
+        items=5, window_items=6_000, total=6, publishers=3, sources={"rss": 2}, expected=1.0, burst=2.0,
+        strength=333.0, peaked_at=NOON, velocity=1.0, points=5, comments=2, spread=0.5, rank=1.0, slice_start=NOON,
+        first_seen=NOON, last_seen=NOON, topics=(topic,),
+    )  # fmt: skip
 
 
 EMPTY = dict.fromkeys(COLUMNS)
@@ -184,3 +197,14 @@ def test_format_follows_the_name_unless_it_is_said() -> None:
         format_of(Path("a.txt"), None)
     with pytest.raises(SettingsError, match="no text"):
         format_of(None, Format.PARQUET)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 160])
+def test_rising_trends_fit_the_terminal_and_no_word_is_cut(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    story = "Experimental reactor reaches temperature"
+    shown = Console(width=columns, file=io.StringIO())
+    shown.print(top_table(TopTrends(Now(NOON, True), 345_600, (rising("reactor", story),))))
+    lines = shown.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= columns
+    assert [word for word in story.split() if not any(word in line for line in lines)] == []

@@ -5,11 +5,13 @@ Nothing is decided here: a command reads the settings, calls a room below, and s
 
 from __future__ import annotations
 
+import inspect
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
 from trends.cli.context import give
 
@@ -45,7 +47,7 @@ Day by day:
   trends down                  stop them; the data stays
 
 Every command has --help with examples; most have --json. Exit codes: 0 done, 1 failed, 2 wrong usage or setting,
-69 something cannot be reached, 78 a person must decide.
+69 something cannot be reached, 76 another process of the same name took over, 78 a person must decide, 130 Ctrl-C.
 """
 
 
@@ -59,7 +61,7 @@ def build() -> typer.Typer:
     """The whole command line."""
     app = typer.Typer(
         name="trends",
-        help=_HELP,
+        help=flowing(_HELP),
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode="rich",
@@ -80,4 +82,25 @@ def build() -> typer.Typer:
 
     for module in COMMANDS:
         import_module(module).register(app)
+    for command in _commands(app):
+        command.help = flowing(inspect.getdoc(command.callback) or "")
     return app
+
+
+def _commands(app: typer.Typer) -> list[CommandInfo]:
+    groups = (group.typer_instance for group in app.registered_groups)
+    return [*app.registered_commands, *(each for group in groups if group for each in _commands(group))]
+
+
+def flowing(text: str) -> str:
+    """Help for a terminal of any width: each paragraph one line that the terminal breaks; indented lines stay."""
+    lines: list[str] = []
+    joins = False
+    for line in text.splitlines():
+        line = "" if line == "\b" else line
+        if joins and line and not line.startswith(" "):
+            lines[-1] += " " + line
+        elif line or not lines or lines[-1]:
+            lines.append(line)
+        joins = bool(line) and not line.startswith(" ")
+    return "\n".join(lines)

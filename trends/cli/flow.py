@@ -23,7 +23,7 @@ def flow(
     name: Annotated[str, typer.Argument(help="embed, cluster, score, summarize or store.")],
     process: Annotated[
         str | None,
-        typer.Option("--name", help="Name of this process, unlike any other of its flow. [default: FLOW-0]"),
+        typer.Option("--name", help="Name of this process, unlike any other of its flow; FLOW-0, if not given."),
     ] = None,
 ) -> None:
     """Run one flow as one process in the foreground, until SIGTERM or Ctrl-C.

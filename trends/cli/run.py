@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     flows: Annotated[
-        list[str] | None, typer.Argument(help="Flows, each with a number where wanted: embed=2. [default: all]")
+        list[str] | None, typer.Argument(help="Flows, each with a number where wanted: embed=2; all, if not given.")
     ] = None,
     processes: Annotated[
         int, typer.Option("--processes", "-n", min=1, max=MAX_PROCESSES, help="Processes of each flow.")
@@ -63,7 +63,9 @@ def run(
     if detach:
         run_detached(settings, flows or [], processes)
         return
-    supervisor = flow_supervisor(settings, wanted, prefixed())
+    # Lines of JSON carry the name of their process already, and stay lines of JSON.
+    echo = prefixed() if settings.log_format == "text" else lambda _name, line: print(line, flush=True)
+    supervisor = flow_supervisor(settings, wanted, echo)
     with announced(settings.home, f"run-{supervisor.names[0]}", SUPERVISOR):
         _until_signalled(supervisor)
     if supervisor.failure:

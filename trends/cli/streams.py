@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from streams.admin import StreamAdmin, StreamState
 from streams.codec import json_schema
@@ -47,7 +47,9 @@ def list_streams(as_json: JsonOption = False) -> None:
     ]
 
     def render() -> Table:
-        table = Table("stream", "key", "partitions", "kept", "record", "about", box=None, header_style="bold")
+        # The name is what one copies: it is never cut, the others give way.
+        name = Column("stream", no_wrap=True)
+        table = Table(name, "key", "partitions", "kept", "record", "about", box=None, header_style="bold")
         for row in rows:
             cells = (row["name"], row["key"], row["partitions"], row["kept"], row["record"] or "–", row["about"])
             table.add_row(*(str(cell) for cell in cells))

@@ -28,6 +28,10 @@ from trends.text import ago, duration, instant, moment, plain, sparkline, web_li
 
 SPARK_WIDTH = 24
 SHORT_ID = 8
+NOTHING_RISES = (
+    "nothing rises: nothing is stored in this window, or all of it is as usual; "
+    "look further back with --window 4w, or at a past time with --at 2016-09-08"
+)
 
 WindowOption = Annotated[str, typer.Option("--window", "-w", help="How far back: 90m, 24h, 4d, 2w.")]
 AtOption = Annotated[
@@ -87,17 +91,17 @@ def top_table(found: TopTrends) -> RenderableType:
     """The rising trends as a table, with the time that they are seen at."""
     head = Text.assemble(("Rising trends", "bold"), f" · {_now_text(found.now)}")
     if not found.trends:
-        return Group(head, Text("nothing rises: nothing is stored in this window, or all of it is as usual", "dim"))
-    wide = out().width >= 100
-    width = SPARK_WIDTH if wide else SPARK_WIDTH // 2
+        return Group(head, Text(NOTHING_RISES, "dim"))
+    wide, narrow = out().width >= 100, out().width < 76
+    width = SPARK_WIDTH if wide else SPARK_WIDTH // (3 if narrow else 2)
     table = Table(box=None, header_style="dim", padding=(0, 1), expand=False)
     table.add_column("#", justify="right", style="dim")
-    table.add_column("trend", style="bold cyan", max_width=24 if wide else 14, overflow="fold")
+    table.add_column("trend", style="bold cyan", max_width=24 if wide else 10 if narrow else 14, overflow="fold")
     table.add_column(f"last {_span_text(found.trends[0])}", no_wrap=True, style="green", width=width)
     table.add_column("strength", justify="right", no_wrap=True)
     table.add_column("items", justify="right", no_wrap=True)
     table.add_column("publishers" if wide else "by", justify="right", no_wrap=True)
-    table.add_column("leading story", ratio=1, overflow="fold", min_width=20)
+    table.add_column("leading story", ratio=1, overflow="fold", min_width=10 if narrow else 20)
     for number, row in enumerate(found.trends, 1):
         table.add_row(
             str(number),
@@ -440,7 +444,7 @@ def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def report(
     html: Annotated[
-        Path | None, typer.Option("--html", help="The file. [default: report.html in the data folder]")
+        Path | None, typer.Option("--html", help="The file; report.html in the data folder, if not given.")
     ] = None,
     at: AtOption = None,
     window: WindowOption = "4d",
