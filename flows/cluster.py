@@ -42,13 +42,22 @@ class ClusterStep:
             ]
             count_letters(letters)
             records.extend(address.dead_letters(letters))
-        metrics.ACTIVE_TOPICS.set(self._engine.active_topics)
-        metrics.INDEXED_ITEMS.set(self._engine.indexed_items)
+        _tell_size(self._engine)
         metrics.MERGED_TOPICS.inc(sum(topic.life is Life.MERGED for topic in decisions.updates))
         return out
+
+
+def _tell_size(engine: ClusterEngine) -> None:
+    metrics.ACTIVE_TOPICS.set(engine.active_topics)
+    metrics.INDEXED_ITEMS.set(engine.indexed_items)
 
 
 def wire(session: Session, engine: ClusterEngine) -> Wired:
     """read items.embedded → decode → cluster → items.enriched, trends.mentions, topics.updates, cluster.state."""
     step = ClusterStep(session, engine)
-    return Wired(pipeline(session, step), engine.restore, before_run=engine.finish_restore)
+
+    def restored() -> None:
+        engine.finish_restore()
+        _tell_size(engine)
+
+    return Wired(pipeline(session, step), engine.restore, before_run=restored)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -22,6 +23,7 @@ from streams.session import Session
 from streams.sink import TICK, KafkaSink
 from streams.source import KafkaSource
 from streams.state import Restore
+from streams.table import DEAD_LETTERS
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class Wired:
 def pipeline(session: Session, step: Step) -> Dataflow:
     """The shape that all flows have: read → decode → step → commit."""
     name = session.spec.name
+    letters = session.address.name(DEAD_LETTERS)
     kinds = {session.address.name(s): s.record for s in session.spec.inputs if s.record}
     decoder: Decoder[Any] = Decoder(kinds, name)
 
@@ -68,14 +71,17 @@ def pipeline(session: Session, step: Step) -> Dataflow:
     def work(decoded: Decoded[Any]) -> tuple[str, Outbox]:
         if session.failure is not None:
             return "only", Outbox({})
+        began = time.monotonic()
         try:
-            with metrics.STAGE_SECONDS.labels(name).time():
-                outbox = step(decoded)
+            outbox = step(decoded)
         except Exception as error:
             session.failure = error
             return "only", Outbox({})
-        metrics.ITEMS.labels(name, "ok").inc(len(decoded.oks))
-        metrics.ITEMS.labels(name, "dead_letter").inc(len(decoded.errs))
+        if records := len(decoded.oks) + len(decoded.errs):
+            metrics.STAGE_SECONDS.labels(name).observe(time.monotonic() - began)
+            lost = sum(out.stream == letters for out in outbox.records)
+            metrics.ITEMS.labels(name, "ok").inc(max(0, records - lost))
+            metrics.ITEMS.labels(name, "dead_letter").inc(lost)
         return "only", outbox
 
     flow = Dataflow(name)

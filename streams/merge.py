@@ -66,6 +66,16 @@ class Merge:
         self._flow()
         return out
 
+    @property
+    def waiting(self) -> int:
+        """Records that are held for those of other partitions."""
+        return sum(map(len, self._waiting.values()))
+
+    @property
+    def bound(self) -> int:
+        """How many may be held before fetching pauses."""
+        return PAUSE_RECORDS * len(self._waiting)
+
     def _put(self, message: Any, end: bool) -> None:
         partition = (message.topic(), message.partition())
         queue = self._waiting[partition]

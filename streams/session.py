@@ -475,6 +475,9 @@ class Session:
         self._lag_at = now
         for stream, lag in self.lag().items():
             metrics.LAG_RECORDS.labels(self.spec.name, stream).set(lag)
+        if self._merge is not None:
+            metrics.QUEUE_RECORDS.labels(f"{self.spec.name}.merge").set(self._merge.waiting)
+            metrics.QUEUE_BOUND.labels(f"{self.spec.name}.merge").set(self._merge.bound)
 
     def lag(self) -> dict[str, int]:
         """Offsets between what is committed and the end, by input stream, as far as the last fetch knew it."""

@@ -28,6 +28,8 @@ class _Part(StatefulSinkPartition[Outbox, None]):
         self._bytes = 0
         self._positions: Positions = {}
         self._since: float | None = None
+        self._queue = f"{session.spec.name}.sink"
+        metrics.QUEUE_BOUND.labels(self._queue).set(2 * session.limits.commit_records)
         self._idle = False
         """Whether the source has nothing more for now."""
 
@@ -40,6 +42,7 @@ class _Part(StatefulSinkPartition[Outbox, None]):
             self._positions.update(outbox.positions)
         if self._since is None and self._positions:
             self._since = time.monotonic()
+        self._tell_held()
 
     def snapshot(self) -> None:
         """The end of a Bytewax epoch: everything that it became is here, so this is where a transaction may end."""
@@ -61,6 +64,10 @@ class _Part(StatefulSinkPartition[Outbox, None]):
             return
         metrics.EPOCH_SECONDS.labels(session.spec.name).observe(time.monotonic() - self._since)
         self._records, self._bytes, self._positions, self._since = [], 0, {}, None
+        self._tell_held()
+
+    def _tell_held(self) -> None:
+        metrics.QUEUE_RECORDS.labels(self._queue).set(len(self._records))
 
 
 class KafkaSink(FixedPartitionedSink[Outbox, None]):

@@ -47,7 +47,8 @@ class _Part(StatefulSourcePartition[Chunk, None]):
             return [_NOTHING] if session.pending and not full else []
         self._records += len(chunk.messages)
         self._bytes += sum(map(len, chunk.messages))
-        metrics.BATCH_RECORDS.labels(session.spec.name).observe(len(chunk.messages))
+        if chunk.messages:
+            metrics.BATCH_RECORDS.labels(session.spec.name).observe(len(chunk.messages))
         return [chunk]
 
     def next_awake(self) -> datetime | None:

@@ -99,6 +99,7 @@ def test_a_partition_far_ahead_is_paused_and_resumed() -> None:
     merged, consumer = merge(2, clock)
     merged.take([Message(0, i, i + 1) for i in range(PAUSE_RECORDS)], most=100)
     assert consumer.paused == {0}
+    assert (merged.waiting, merged.bound) == (PAUSE_RECORDS, 2 * PAUSE_RECORDS)
     clock.now += 2 * WAIT_S
     merged.take([], most=100)
     clock.now += 2 * WAIT_S

@@ -134,7 +134,7 @@ def _whole_status(settings: Settings) -> _WholeStatus:
                 "pid": entry.process.pid,
                 "up_s": round(time.time() - entry.process.started),
                 "memory_mib": entry.process.own_rss_bytes // 1_048_576,
-                "metrics": entry.metrics,
+                "metrics": entry.metrics and f"http://{entry.metrics}/metrics",
             }
             for entry in running(settings.home)
         ),
