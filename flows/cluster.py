@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flows.runtime import Decoded, Wired, outbox, pipeline
+from flows.guard import Decoded
+from flows.runtime import Wired, outbox, pipeline
 from models.engine import ClusterEngine
 from streams import metrics
 from streams.dead_letters import count_letters, letter_of

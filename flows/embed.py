@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flows.runtime import Decoded, Wired, outbox, pipeline
+from flows.guard import Decoded
+from flows.runtime import Wired, outbox, pipeline
 from models.embed_step import EmbedEngine, check
 from streams.codec import RecordError
-from streams.dead_letters import FailureLimit, Received, count_letters, letter_of
-from streams.errors import TrendsError
+from streams.dead_letters import Received, count_letters, letter_of
 from streams.io import Outbox
-from streams.records import DeadLetter, EmbeddedItem, Observation, Reason
+from streams.records import DeadLetter, Observation
 from streams.session import FlowSpec, Session
 from streams.table import EMBEDDED, RAW
 
@@ -18,42 +18,20 @@ SPEC = FlowSpec("embed", RAW)
 
 
 class EmbedStep:
-    """Valid observations to embedded items; what our own code fails on goes to dead letters, up to a limit."""
+    """Valid observations to embedded items."""
 
     def __init__(self, session: Session, engine: EmbedEngine) -> None:
         self._address = session.address
         self._engine = engine
-        self._limit = FailureLimit()
 
     def __call__(self, decoded: Decoded[Observation]) -> Outbox:
         out = outbox(decoded, self._address)
         good, letters = _check_identity(decoded.oks)
-        items, failed = self._embed(good)
-        letters += failed
+        items = self._engine.apply([r.record for r in good]) if good else []
         count_letters(letters)
         out.records.extend(self._address.dead_letters(letters))
         out.records.extend(self._address.record(EMBEDDED, item, item.item.trend_id) for item in items)
         return out
-
-    def _embed(self, received: Sequence[Received[Observation]]) -> tuple[list[EmbeddedItem], list[DeadLetter]]:
-        """The whole batch at once; where that fails, each half by itself, down to the record that is to blame."""
-        if not received:
-            return [], []
-        try:
-            items = self._engine.apply([r.record for r in received])
-        except TrendsError:  # the model cannot be reached: no fault of a record
-            raise
-        except Exception as error:
-            if len(received) > 1:
-                half = len(received) // 2
-                left, right = self._embed(received[:half]), self._embed(received[half:])
-                return left[0] + right[0], left[1] + right[1]
-            message = received[0].message
-            self._limit.note((message.topic(), message.partition()), failed=True)
-            return [], [letter_of(message, Reason.OUR_FAILURE, f"{type(error).__name__}: {error}", SPEC.name)]
-        for r in received:
-            self._limit.note((r.message.topic(), r.message.partition()), failed=False)
-        return items, []
 
 
 def _check_identity(
@@ -73,4 +51,4 @@ def _check_identity(
 
 def wire(session: Session, engine: EmbedEngine) -> Wired:
     """read raw streams → decode → embed → items.embedded."""
-    return Wired(pipeline(session, EmbedStep(session, engine)), close=engine.close)
+    return Wired(pipeline(session, EmbedStep(session, engine), stateless=True), close=engine.close)

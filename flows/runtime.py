@@ -8,17 +8,17 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
+from flows.guard import Decoded, Guard, Step
 from streams import metrics
-from streams.dead_letters import Decoder, Received
+from streams.dead_letters import Decoder
 from streams.errors import ExitCode, RestartRequired, TrendsError
-from streams.io import Addresser, Chunk, Outbox, Positions
-from streams.records import DeadLetter, Record
+from streams.io import Addresser, Chunk, Outbox
 from streams.session import Session
 from streams.sink import TICK, KafkaSink
 from streams.source import KafkaSource
@@ -27,23 +27,8 @@ from streams.table import DEAD_LETTERS
 
 log = logging.getLogger(__name__)
 
-R = TypeVar("R", bound=Record)
-
 GC_THRESHOLDS: Final = (20_000, 20, 50)
 """A batch makes tens of thousands of records, and none in a cycle: Python's defaults look through them 50 times."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded(Generic[R]):
-    """A chunk after decoding: good and bad apart, and the positions that both are covered by."""
-
-    oks: list[Received[R]]
-    errs: list[DeadLetter]
-    positions: Positions
-
-
-Step: TypeAlias = Callable[[Decoded[Any]], Outbox]
-"""What is particular to a flow: valid records in, an outbox out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +42,17 @@ class Wired:
     close: Callable[[], None] = lambda: None
 
 
-def pipeline(session: Session, step: Step) -> Dataflow:
-    """The shape that all flows have: read → decode → step → commit."""
+def pipeline(session: Session, step: Step, *, stateless: bool = False) -> Dataflow:
+    """The shape that all flows have: read → decode → step → commit.
+
+    Args:
+        stateless: the step keeps nothing that matters, so that it may be asked again after it has failed.
+    """
     name = session.spec.name
     letters = session.address.name(DEAD_LETTERS)
     kinds = {session.address.name(s): s.record for s in session.spec.inputs if s.record}
-    decoder: Decoder[Any] = Decoder(kinds, name)
+    decoder: Decoder[Any] = Decoder(kinds, name, session.kafka.max_record_bytes)
+    guarded = Guard(session, step, stateless=stateless)
 
     def decode(chunk: Chunk) -> Decoded[Any]:
         oks, errs = decoder(chunk)
@@ -73,7 +63,7 @@ def pipeline(session: Session, step: Step) -> Dataflow:
             return "only", Outbox({})
         began = time.monotonic()
         try:
-            outbox = step(decoded)
+            outbox = guarded(decoded)
         except Exception as error:
             session.failure = error
             return "only", Outbox({})

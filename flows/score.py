@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flows.runtime import Decoded, Wired, outbox, pipeline
+from flows.guard import Decoded
+from flows.runtime import Wired, outbox, pipeline
 from models.scoring import TrendScorer
 from streams import metrics
 from streams.io import Outbox

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flows.runtime import Decoded, Wired, outbox, pipeline
+from flows.guard import Decoded
+from flows.runtime import Wired, outbox, pipeline
 from sinks.postgres import PostgresConfig, SyncWriter
 from streams.dead_letters import count_letters, letter_of
 from streams.io import Outbox
@@ -40,4 +41,4 @@ class StoreStep:
 def wire(session: Session, config: PostgresConfig) -> Wired:
     """read everything derived → decode → upsert into the shards."""
     writer = SyncWriter(config)
-    return Wired(pipeline(session, StoreStep(session, writer)), close=writer.close)
+    return Wired(pipeline(session, StoreStep(session, writer), stateless=True), close=writer.close)

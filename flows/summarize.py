@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flows.runtime import Decoded, Wired, outbox, pipeline
+from flows.guard import Decoded
+from flows.runtime import Wired, outbox, pipeline
 from models.summaries import SummarizeEngine
 from streams.io import Outbox
 from streams.keys import partition_of

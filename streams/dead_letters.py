@@ -15,7 +15,7 @@ from streams import metrics
 from streams.codec import RecordError, decode
 from streams.errors import FailureLimitError
 from streams.io import Chunk, Partition
-from streams.records import DeadLetter, Reason, Record
+from streams.records import DeadLetter, Observation, Reason, Record
 
 R = TypeVar("R", bound=Record)
 
@@ -23,6 +23,8 @@ WHOLE_BYTES: Final = 1_048_576
 """Up to here the original travels whole …"""
 HEAD_BYTES: Final = 65_536
 """… else this much of it, and its sha256."""
+DERIVED_BYTES: Final = 65_536
+"""What a derived record may have more than the observation in it: a vector and what was decided."""
 ERROR_CHARS: Final = 1_000
 WINDOW_RECORDS: Final = 1_000
 IN_A_ROW: Final = 200
@@ -120,7 +122,7 @@ class FailureLimit:
         """Counts one record of a partition.
 
         Raises:
-            FailureLimitError: the limit is reached; what has failed so far is in dead letters.
+            FailureLimitError: the limit is reached. What failed since the last commit is read again at the next start.
         """
         recent = self._recent.setdefault(partition, deque())
         recent.append(failed)
@@ -131,15 +133,22 @@ class FailureLimit:
         half = len(recent) == self._window and 2 * self._failed[partition] > self._window
         if half or self._row[partition] >= self._in_a_row:
             raise FailureLimitError(
-                f"{partition[0]}/{partition[1]}: {self._failed[partition]} of the last {len(recent)} records failed in "
-                f"our own code, {self._row[partition]} in a row. They are in dead letters; mend the code, then redrive."
+                f"{partition[0]}/{partition[1]}: {self._failed[partition]} of the last {len(recent)} records failed "
+                f"in our own code, {self._row[partition]} in a row. Mend the code and start the flow again: it goes on "
+                "from its last commit. What was moved before that is in dead letters: `trends dead-letters redrive`."
             )
 
 
 class Decoder(Generic[R]):
     """Messages to records, by the type that their stream carries: good and bad apart."""
 
-    def __init__(self, kinds: Mapping[str, type[R]], flow: str, clock: Clock = now_utc) -> None:
+    def __init__(
+        self, kinds: Mapping[str, type[R]], flow: str, max_record_bytes: int = WHOLE_BYTES, clock: Clock = now_utc
+    ) -> None:
+        # The broker measures compressed batches, so a record can come out of it that no derived one would fit in.
+        self._most = {
+            name: max_record_bytes + (0 if kind is Observation else DERIVED_BYTES) for name, kind in kinds.items()
+        }
         self._kinds = kinds
         self._flow = flow
         self._clock = clock
@@ -150,13 +159,22 @@ class Decoder(Generic[R]):
         errs: list[DeadLetter] = []
         for message in chunk.messages:
             try:
-                record = decode(self._kinds[message.topic()], message.value(), message.headers())
+                record = self._decode(message)
             except RecordError as error:
                 errs.append(letter_of(message, error.reason, str(error), self._flow, self._clock))
+            except Exception as error:
+                why = f"decoding: {type(error).__name__}: {error}"
+                errs.append(letter_of(message, Reason.OUR_FAILURE, why, self._flow, self._clock))
             else:
                 oks.append(Received(record, message))
         count_letters(errs)
         return oks, errs
+
+    def _decode(self, message: Any) -> R:
+        name, value = message.topic(), message.value()
+        if value is not None and len(value) > self._most[name]:
+            raise RecordError(Reason.TOO_LARGE, f"{len(value):,} bytes; a record may have {self._most[name]:,}")
+        return decode(self._kinds[name], value, message.headers())
 
 
 def count_letters(letters: Sequence[DeadLetter]) -> None:

@@ -37,6 +37,7 @@ class TrendsError(Exception):
          │    └── DeliveryError     Kafka did not take a batch (connectors.runner)
          ├── SourceError            a source cannot be read (connectors.base)              exit 69
          ├── RestartRequired        the assignment changed                                 exit 75
+         │    └── MemoryUnknown     our code failed in the middle of a chunk (flows.guard) exit 75
          ├── FencedError            a process of the same name took over                   exit 76
          ├── StateMismatchError     state and committed offsets contradict each other      exit 78
          ├── OffsetsExpiredError    committed offsets are no longer in the stream          exit 78
@@ -68,6 +69,10 @@ class RestartRequired(TrendsError):
     """The consumer group gave this process other partitions: it starts again with them."""
 
     exit_code = ExitCode.RESTART
+
+
+class MemoryUnknown(RestartRequired):
+    """A flow's own code failed in the middle of something: it begins anew with what the log says."""
 
 
 class FencedError(TrendsError):

@@ -41,6 +41,7 @@ from streams.errors import (
     TrendsError,
     UnavailableError,
 )
+from streams.failures import Failures
 from streams.io import Addresser, Chunk, Outgoing, Partition, Positions
 from streams.merge import Merge
 from streams.state import Restore, StateReader, cover_record
@@ -138,6 +139,7 @@ class Session:
         self.failure: BaseException | None = None
         """Why the flow ends. Set by whichever part failed; from then on nothing is read and nothing committed.
         (Bytewax would print a Rust backtrace for an exception, and wrap it.)"""
+        self.failures = Failures()
         self._call_s = min(CALL_TIMEOUT_S, self.limits.broker_gone_s)
         self._joined = False
         self._started = False

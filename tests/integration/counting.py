@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from flows.runtime import Decoded, Wired, outbox, pipeline, run
+from flows.guard import Decoded
+from flows.runtime import Wired, outbox, pipeline, run
 from streams.config import KafkaConfig
 from streams.io import Outbox, Outgoing
 from streams.records import TrendDefinition
@@ -37,9 +38,10 @@ def spec(single: bool) -> FlowSpec:
 class Counter:
     """The flow's step and its state."""
 
-    def __init__(self, session: Session, sleep_s: float) -> None:
+    def __init__(self, session: Session, sleep_s: float, bad: frozenset[int] = frozenset()) -> None:
         self._session = session
         self._sleep_s = sleep_s
+        self._bad = bad
         self.counts: dict[bytes, int] = {}
 
     def restore(self, key: bytes, value: bytes | None) -> None:
@@ -55,6 +57,8 @@ class Counter:
         for received in decoded.oks:
             key, partition = received.message.key(), received.message.partition()
             self.counts[key] = self.counts.get(key, 0) + 1
+            if received.record.version in self._bad:
+                raise ZeroDivisionError(f"cannot count {received.record.version}")
             touched[key] = partition
             count = b"%d" % self.counts[key]
             out.records.append(Outgoing(self._session.address.name(OUT), partition, key, count))
@@ -73,6 +77,7 @@ def main() -> int:
     parser.add_argument("--single", action="store_true")
     parser.add_argument("--sleep-s", type=float, default=0.0)
     parser.add_argument("--broker-gone-s", type=float, default=60.0)
+    parser.add_argument("--bad", type=int, nargs="*", default=[], help="records that it fails on, in the middle")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     kafka = KafkaConfig(args.bootstrap, stack=args.stack, partitions=args.partitions, session_timeout_ms=3_000,
@@ -80,7 +85,7 @@ def main() -> int:
     limits = Limits(commit_records=2_000, chunk_records=200, broker_gone_s=args.broker_gone_s)
 
     def wire(session: Session) -> Wired:
-        counter = Counter(session, args.sleep_s)
+        counter = Counter(session, args.sleep_s, frozenset(args.bad))
         return Wired(pipeline(session, counter), counter.restore)
 
     return run(Session(kafka, GENERATION, spec(args.single), args.name, limits), wire)
