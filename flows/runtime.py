@@ -88,7 +88,7 @@ def outbox(decoded: Decoded[Any], address: Addresser) -> Outbox:
 
 
 def run(session: Session, wire: Callable[[Session], Wired]) -> ExitCode:
-    """Runs one flow process until it is stopped (SIGTERM, SIGINT) or fails.
+    """Runs one flow process until it is stopped (SIGTERM, SIGINT), told to leave for good (SIGUSR1), or fails.
 
     When its partitions change it begins anew with the new ones: fresh models, the state read back. That is what a new
     process would do, without the seconds that an interpreter takes to start.
@@ -98,6 +98,7 @@ def run(session: Session, wire: Callable[[Session], Wired]) -> ExitCode:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: session.stop())
+    signal.signal(signal.SIGUSR1, lambda *_: session.leave())
     gc.set_threshold(*GC_THRESHOLDS)
     try:
         while True:

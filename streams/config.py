@@ -28,6 +28,8 @@ class KafkaConfig:
     """librdkafka's TLS and SASL properties (``security.protocol``, ``sasl.mechanism``, …)."""
     max_record_bytes: int = 1_048_576
     session_timeout_ms: int = 6_000
+    role_session_timeout_ms: int = 3_000
+    """Of one-process flows, where the stand-by waits for it; never above ``session_timeout_ms``."""
     transaction_timeout_ms: int = 60_000
 
     def client(self, **more: object) -> dict[str, object]:

@@ -40,6 +40,7 @@ class TrendsError(Exception):
          │    └── MemoryUnknown     our code failed in the middle of a chunk (flows.guard) exit 75
          ├── FencedError            a process of the same name took over                   exit 76
          ├── StateMismatchError     state and committed offsets contradict each other      exit 78
+         ├── StateVersionError      state in a format that this release does not read      exit 78
          ├── OffsetsExpiredError    committed offsets are no longer in the stream          exit 78
          └── FailureLimitError      too many failures of ours in a row                     exit 78
     """
@@ -83,6 +84,12 @@ class FencedError(TrendsError):
 
 class StateMismatchError(TrendsError):
     """The state streams do not cover exactly what the consumer group has committed."""
+
+    exit_code = ExitCode.NEEDS_OPERATOR
+
+
+class StateVersionError(TrendsError):
+    """A state stream is of another format than this release reads: migrated first, or read by another release."""
 
     exit_code = ExitCode.NEEDS_OPERATOR
 

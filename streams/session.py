@@ -3,7 +3,8 @@
 The order of a start, and why:
 
 1. ``init_transactions``: fences a process of the same name and ends the transaction that it may have left open;
-2. join the group, paused (a message could arrive while the assignment is awaited), and let the group settle;
+2. join the group, paused (a message could arrive while the assignment is awaited), and let the group settle
+   (a one-process flow has one transactional id for all of its processes: there 1 comes after 2);
 3. take the committed offsets;
 4. read the state back, up to the true end of its partitions, polling the paused consumer meanwhile;
 5. check that the state covers exactly what is committed;
@@ -14,13 +15,17 @@ A changed assignment ends that: nothing that is not committed yet is kept, so no
 
 Partitions are spread by the range assignor: the same partition of all inputs comes to the same process, and every
 rebalance covers all of them. (With cooperative-sticky a static member that dies between the two rounds of a rebalance,
-and comes back under its name, leaves partitions without an owner until the next one.) The role of a one-process flow is
-a single partition, which never moves while its owner lives; there cooperative-sticky spares the owner when a stand-by
-joins.
+and comes back under its name, leaves partitions without an owner until the next one.) Their members are static: killed
+and started again, a process finds its place as it left it, and the others do not notice.
+
+The role of a one-process flow is a single partition, which never moves while its owner lives; there cooperative-sticky
+spares the owner when a stand-by joins. Its members are not static: a stand-by that has read the state along takes over
+sooner than the owner, started again, could read it back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -36,7 +41,9 @@ from streams.errors import (
     FencedError,
     OffsetsExpiredError,
     RestartRequired,
+    SettingsError,
     StateMismatchError,
+    StateVersionError,
     StreamTableError,
     TrendsError,
     UnavailableError,
@@ -52,6 +59,8 @@ log = logging.getLogger(__name__)
 SETTLE_S: Final = 0.5
 """How long an assignment must have stood before it is taken: processes started together find their places first."""
 LAG_EVERY_S: Final = 2.0
+LEAVE_S: Final = 0.5
+"""How long a process that leaves its group for good waits for the goodbye to be sent."""
 CALL_TIMEOUT_S: Final = 30.0
 """Bound on one call to the broker."""
 
@@ -80,6 +89,8 @@ class FlowSpec:
     role: Stream | None = None
     ordered: bool = True
     """Whether the inputs are read merged by arrival time, so that a backlog keeps the order in which it came."""
+    state_version: int = 1
+    """Format of its state records. A release that cannot read the former one raises it and brings a migration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,11 @@ def refuse(error: KafkaError, doing: str) -> TrendsError:
             f"{text} — the stream no longer holds the offset that this flow has committed "
             "(retention deleted it, or the stream was made anew)"
         )
+    if code == KafkaError.INVALID_SESSION_TIMEOUT:
+        return SettingsError(
+            f"{text} — the broker's group.min.session.timeout.ms and group.max.session.timeout.ms do not allow "
+            "TRENDS_KAFKA_SESSION_TIMEOUT_MS or TRENDS_KAFKA_ROLE_SESSION_TIMEOUT_MS (cluster's)"
+        )
     if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
         return StreamTableError(f"{text} — create the streams with `trends streams apply`")
     return UnavailableError(text)
@@ -135,7 +151,9 @@ class Session:
         self.address = Addresser(kafka, generation)
         self.group = kafka.id_of(generation, spec.name)
         self.assigned: set[Partition] = set()
+        self._has_role = False
         self.stopping = False
+        self.leaving = False
         self.failure: BaseException | None = None
         """Why the flow ends. Set by whichever part failed; from then on nothing is read and nothing committed.
         (Bytewax would print a Rust backtrace for an exception, and wrap it.)"""
@@ -156,19 +174,31 @@ class Session:
         self._state_reader: StateReader | None = None
         self._merge: Merge | None = None
         self._consumer = Consumer(self._consumer_config())
-        self._producer = Producer(self._producer_config())
+        self._writer: Producer | None = None
+
+    @property
+    def _producer(self) -> Producer:
+        assert self._writer is not None, "nothing is written before open()"
+        return self._writer
 
     # -- configuration ------------------------------------------------------------------------------------------
 
     def _consumer_config(self) -> dict[str, object]:
-        session_ms = self.kafka.session_timeout_ms
-        return self.kafka.client(
-            **{
-                "client.id": f"{self.group}.{self.process}",
-                "group.id": self.group,
+        if self.spec.role is not None:
+            session_ms = min(self.kafka.role_session_timeout_ms, self.kafka.session_timeout_ms)
+            member = {"partition.assignment.strategy": "cooperative-sticky"}
+        else:
+            session_ms = self.kafka.session_timeout_ms
+            member = {
+                "partition.assignment.strategy": "range",
                 # Static membership: a process that is started again gets its partitions back without a rebalance.
                 "group.instance.id": self.kafka.id_of(self.generation, self.spec.name, self.process),
-                "partition.assignment.strategy": "cooperative-sticky" if self.spec.role else "range",
+            }
+        return self.kafka.client(
+            **member
+            | {
+                "client.id": f"{self.group}.{self.process}",
+                "group.id": self.group,
                 "session.timeout.ms": session_ms,
                 "heartbeat.interval.ms": max(session_ms // 6, 100),
                 "enable.auto.commit": False,
@@ -188,10 +218,12 @@ class Session:
         )
 
     def _producer_config(self) -> dict[str, object]:
+        # Whoever has the role writes under the role's id: taking it over ends what its former owner left open.
+        process = () if self.spec.role is not None else (self.process,)
         return self.kafka.client(
             **{
                 "client.id": f"{self.group}.{self.process}",
-                "transactional.id": self.kafka.id_of(self.generation, self.spec.name, self.process),
+                "transactional.id": self.kafka.id_of(self.generation, self.spec.name, *process),
                 "transaction.timeout.ms": self.kafka.transaction_timeout_ms,
                 "compression.type": "lz4",
                 "linger.ms": 5,
@@ -223,7 +255,8 @@ class Session:
         """
         first = not self._joined
         if first:
-            self._call("init_transactions", lambda: self._producer.init_transactions(self._call_s))
+            if self.spec.role is None:
+                self._begin_writing()
             self._check_partitions()
         self._started, self._changed, self.failure = False, "", None
         self._read, self._merge = {}, None
@@ -242,6 +275,9 @@ class Session:
         self._wait_for_partitions(on_event)
         if self.stopping:
             return False
+        if self.spec.role is not None:
+            self._begin_writing()
+            self._take(self._all_inputs())
         on_event(f"assigned {_ranges(self.assigned)}")
         assignment = self._assignment
         if self.spec.state is not None:
@@ -254,6 +290,20 @@ class Session:
             self._merge = Merge(self._consumer, self.assigned)
         self._consumer.resume([TopicPartition(*p) for p in self.assigned])
         return True
+
+    def _begin_writing(self) -> None:
+        """Takes over the transactional id: whoever wrote under it is fenced, and what it left open is ended."""
+        writer = self._writer = Producer(self._producer_config())
+        try:
+            self._call("init_transactions", lambda: writer.init_transactions(self._call_s))
+        except FencedError as error:
+            raise self._fenced(error) from None
+
+    def _fenced(self, error: TrendsError) -> TrendsError:
+        """Of two processes with one name the older one ends; one that has lost the role only begins anew."""
+        if self.spec.role is not None and isinstance(error, FencedError):
+            return RestartRequired(f"another process has taken the role over ({error})")
+        return error
 
     def _call(self, doing: str, call: Callable[[], Any]) -> Any:
         """A call to the broker, tried again while its error passes, within the bound."""
@@ -283,7 +333,7 @@ class Session:
             if self._state_reader is not None:
                 self._state_reader.poll(0)
             settled = self._assigned_at is not None and time.monotonic() - self._assigned_at >= SETTLE_S
-            if settled and self.assigned:
+            if settled and (self._has_role or self.assigned):
                 return
             if settled and not said:
                 said = True
@@ -300,9 +350,17 @@ class Session:
         self._on_error(error)
 
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
-        if self.spec.role is not None and not partitions and self.assigned:
-            return  # a rebalance that leaves the role where it is
-        self._take(self._all_inputs() if self.spec.role is not None and partitions else partitions)
+        if self.spec.role is not None:
+            # The role's partition itself is never read; the inputs are taken when the group has settled.
+            self._consumer.incremental_assign([])
+            if partitions:
+                self._has_role = True
+            elif self._has_role:
+                return  # a rebalance that leaves the role where it is
+            self._assignment += 1
+            self._assigned_at = time.monotonic()
+        else:
+            self._take(partitions)
         if self._started:
             self._changed = f"assigned {_ranges(self.assigned)}"
 
@@ -329,17 +387,20 @@ class Session:
             self._consumer.incremental_unassign([TopicPartition(*p) for p in self.assigned])
         else:
             self._consumer.unassign()
-        self.assigned = set()
+        self.assigned, self._has_role = set(), False
         self._assignment += 1
         self._assigned_at = time.monotonic()
 
     def _back_to_committed(self) -> None:
         """What was read and not committed will be read again."""
         held = [TopicPartition(*p) for p in self.assigned]
-        if held:
-            if self.spec.role is not None:
-                self._consumer.incremental_unassign(held)
+        if not held:
+            return
+        if self.spec.role is None:
             self._take(held)
+        else:  # taken again once nobody else can be writing
+            self._consumer.incremental_unassign(held)
+            self.assigned, self._assigned_at = set(), time.monotonic()
 
     def _all_inputs(self) -> list[Any]:
         return [
@@ -376,11 +437,26 @@ class Session:
         reader.catch_up(lambda: self._poll_paused(0), progress)
         reader.close()
         self._state_reader = None
+        self._check_version(reader)
         self._check_covers(reader)
         seconds = time.monotonic() - began
         metrics.STATE_RECORDS.labels(self.spec.name).set(reader.records)
         metrics.STATE_SECONDS.labels(self.spec.name).set(seconds)
         on_event(f"read {reader.records:,} state records back in {seconds:.1f} s")
+
+    def _check_version(self, reader: StateReader) -> None:
+        """That this release can read the state, all of it."""
+        if others := reader.versions - {self.spec.state_version}:
+            raise StateVersionError(
+                f"flow {self.spec.name}: {self._state_name} is of format {', '.join(map(str, sorted(others)))}, this "
+                f"release reads format {self.spec.state_version}. Nothing was written. Where the stream's is the older "
+                f"one: `trends state migrate {self.spec.name}`; else run the release that wrote it."
+            )
+        if reader.unreadable is not None:
+            raise StateMismatchError(
+                f"flow {self.spec.name}: {reader.unreadable}. Nothing was written. To build the state anew from the "
+                f"recorded decisions: `trends state rebuild {self.spec.name}`"
+            )
 
     def _check_covers(self, reader: StateReader) -> None:
         """Covered = committed, for every input partition and every state partition that reflects it."""
@@ -394,8 +470,8 @@ class Session:
                     f"flow {self.spec.name}: {self._state_name}/{state_partition} covers {partition[0]}/{partition[1]} "
                     f"up to {'nothing' if covered is None else covered}, the group {self.group} has committed "
                     f"{'nothing' if committed is None else committed}. The state stream or the group's offsets were "
-                    "changed from outside. Nothing was written. To build this generation's state anew, delete both: "
-                    "the state stream and the group."
+                    f"changed from outside. Nothing was written. `trends state check {self.spec.name}` shows where; "
+                    f"`trends state rebuild {self.spec.name}` builds the state anew from the recorded decisions."
                 )
 
     def _state_partitions_of(self, partition: Partition) -> Iterable[int]:
@@ -508,7 +584,7 @@ class Session:
         try:
             count = self._write(records, positions)
         except KafkaException as error:
-            raise refuse(error.args[0], f"flow {self.spec.name}, writing") from None
+            raise self._fenced(refuse(error.args[0], f"flow {self.spec.name}, writing")) from None
         self._committed |= positions
         metrics.TRANSACTION_SECONDS.labels(self.spec.name).observe(time.monotonic() - began)
         metrics.TRANSACTION_RECORDS.labels(self.spec.name).observe(count)
@@ -520,7 +596,7 @@ class Session:
         try:
             count = self._produce(records)
             self._produce(
-                cover_record(self._state_name, state_partition, partition, offset)
+                cover_record(self._state_name, state_partition, partition, offset, self.spec.state_version)
                 for partition, offset in positions.items()
                 for state_partition in self._state_partitions_of(partition)
             )
@@ -589,11 +665,27 @@ class Session:
         """Asks for the end: what was read is finished and committed. Safe to call from a signal handler."""
         self.stopping = True
 
+    def leave(self) -> None:
+        """Asks for the end for good: as ``stop``, and its partitions go to the other processes at once."""
+        self.leaving = self.stopping = True
+
     def close(self) -> None:
-        """Leaves the broker. As a static member it keeps its place in the group until the session times out."""
+        """Leaves the broker. A static member keeps its place in the group until the session times out, for its
+        successor, unless it was told to leave."""
         if self._state_reader is not None:
             self._state_reader.close()
+        if self.leaving and self._joined:
+            self._leave_group()
         self._consumer.close()
+
+    def _leave_group(self) -> None:
+        """librdkafka's static members say goodbye when they unsubscribe, never when they close."""
+        self._started = False
+        with contextlib.suppress(KafkaException, TrendsError):
+            self._consumer.unsubscribe()
+            deadline = time.monotonic() + LEAVE_S
+            while time.monotonic() < deadline:
+                self._consumer.poll(0.05)  # the group's answers are served here
 
 
 def _ignore(key: bytes, value: bytes | None) -> None:

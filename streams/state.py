@@ -28,10 +28,28 @@ STALL_S: Final = 120.0
 Restore = Callable[[bytes, bytes | None], None]
 
 
-def cover_record(state_stream: str, state_partition: int, covered: Partition, offset: int) -> Outgoing:
-    """Says that ``state_partition`` reflects the input partition ``covered`` up to (not with) ``offset``."""
+def cover_record(
+    state_stream: str, state_partition: int, covered: Partition, offset: int, version: int = 1
+) -> Outgoing:
+    """Says that ``state_partition`` reflects the input partition ``covered`` up to (not with) ``offset``.
+
+    The value is ``OFFSET`` for state of format 1, ``OFFSET VERSION`` for later ones.
+    """
     key = COVER_PREFIX + f"{covered[0]}/{covered[1]}".encode()
-    return Outgoing(state_stream, state_partition, key, str(offset).encode())
+    return Outgoing(
+        state_stream, state_partition, key, (f"{offset}" if version == 1 else f"{offset} {version}").encode()
+    )
+
+
+def parse_cover(key: bytes, value: bytes) -> tuple[Partition, int, int]:
+    """What a cover record covers: the input partition, the offset, and the format of the state beside it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    stream, _, number = key[len(COVER_PREFIX) :].decode().rpartition("/")
+    offset, _, version = value.decode().partition(" ")
+    return (stream, int(number)), int(offset), int(version or 1)
 
 
 class StateReader:
@@ -47,6 +65,12 @@ class StateReader:
         self._restore = restore
         self.partitions = tuple(sorted(partitions))
         self.covers: dict[int, dict[Partition, int]] = {p: {} for p in self.partitions}
+        self.versions: set[int] = set()
+        """Formats that the covers speak of: more than one after a migration that was broken off."""
+        self.unreadable: str | None = None
+        """The first record that could not be taken, and why; from there on none is. Told at the end, by whoever knows
+        what the covers say: a state of another format is no broken state."""
+        self._versions: dict[tuple[int, Partition], int] = {}
         self.records = 0
         self._position = dict.fromkeys(self.partitions, 0)
         self._consumer = Consumer(
@@ -87,12 +111,26 @@ class StateReader:
     def _apply(self, partition: int, key: bytes | None, value: bytes | None) -> None:
         if key is None:
             raise StateMismatchError(f"{self._stream}/{partition} holds a record without a key: not a state stream")
-        if not key.startswith(COVER_PREFIX):
-            self._restore(key, value)
+        if self.unreadable is not None and not key.startswith(COVER_PREFIX):
             return
-        stream, _, number = key[len(COVER_PREFIX) :].decode().rpartition("/")
-        if value is not None:
-            self.covers[partition][(stream, int(number))] = int(value)
+        try:
+            if key.startswith(COVER_PREFIX):
+                self._cover(partition, key, value)
+            else:
+                self._restore(key, value)
+        except Exception as error:
+            self.unreadable = (
+                f"{self._stream}/{partition} holds a record under {key[:80]!r} that cannot be read "
+                f"({type(error).__name__}: {error})"
+            )
+
+    def _cover(self, partition: int, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            return
+        covered, offset, version = parse_cover(key, value)
+        self.covers[partition][covered] = offset
+        self._versions[partition, covered] = version
+        self.versions = set(self._versions.values())
 
     def catch_up(self, keep_alive: Callable[[], None], progress: Callable[[int, int], None] | None = None) -> None:
         """Reads until the end that stood when this was called; calls ``keep_alive`` between batches.

@@ -96,6 +96,13 @@ class Settings(BaseSettings):
     kafka_session_timeout_ms: int = Field(
         6_000, ge=1_000, le=300_000, description="Silence after which a flow process counts as dead, ms."
     )
+    kafka_role_session_timeout_ms: int = Field(
+        3_000,
+        ge=1_000,
+        le=300_000,
+        description="The same for cluster, whose stand-by takes over then, ms; the broker's "
+        "group.min.session.timeout.ms must allow it.",
+    )
     kafka_transaction_timeout_ms: int = Field(
         60_000, ge=5_000, le=900_000, description="Time after which the broker ends an open transaction, ms."
     )
@@ -241,6 +248,7 @@ class Settings(BaseSettings):
             security=self._security() if self.kafka_bootstrap else {},
             max_record_bytes=self.kafka_max_record_bytes,
             session_timeout_ms=self.kafka_session_timeout_ms,
+            role_session_timeout_ms=self.kafka_role_session_timeout_ms,
             transaction_timeout_ms=self.kafka_transaction_timeout_ms,
         )
 

@@ -31,8 +31,10 @@ def create(kafka: KafkaConfig, streams: Iterable[Stream] = ALL) -> None:
         future.result(30)
 
 
-def spec(single: bool) -> FlowSpec:
-    return FlowSpec("single", (IN,), SINGLE_STATE, CLUSTER_ROLE) if single else FlowSpec("count", (IN,), STATE)
+def spec(single: bool, state_version: int = 1) -> FlowSpec:
+    if single:
+        return FlowSpec("single", (IN,), SINGLE_STATE, CLUSTER_ROLE, state_version=state_version)
+    return FlowSpec("count", (IN,), STATE, state_version=state_version)
 
 
 class Counter:
@@ -78,17 +80,19 @@ def main() -> int:
     parser.add_argument("--sleep-s", type=float, default=0.0)
     parser.add_argument("--broker-gone-s", type=float, default=60.0)
     parser.add_argument("--bad", type=int, nargs="*", default=[], help="records that it fails on, in the middle")
+    parser.add_argument("--session-timeout-ms", type=int, default=3_000)
+    parser.add_argument("--state-version", type=int, default=1)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    kafka = KafkaConfig(args.bootstrap, stack=args.stack, partitions=args.partitions, session_timeout_ms=3_000,
-                        transaction_timeout_ms=10_000)  # fmt: skip
+    kafka = KafkaConfig(args.bootstrap, stack=args.stack, partitions=args.partitions,
+                        session_timeout_ms=args.session_timeout_ms, transaction_timeout_ms=10_000)  # fmt: skip
     limits = Limits(commit_records=2_000, chunk_records=200, broker_gone_s=args.broker_gone_s)
 
     def wire(session: Session) -> Wired:
         counter = Counter(session, args.sleep_s, frozenset(args.bad))
         return Wired(pipeline(session, counter), counter.restore)
 
-    return run(Session(kafka, GENERATION, spec(args.single), args.name, limits), wire)
+    return run(Session(kafka, GENERATION, spec(args.single, args.state_version), args.name, limits), wire)
 
 
 if __name__ == "__main__":

@@ -222,6 +222,36 @@ def test_the_one_process_role_has_a_stand_by_that_takes_over(own: KafkaConfig, f
     assert_exact(own, 2_000)
 
 
+def test_an_owner_of_the_role_that_stood_still_writes_nothing_more_and_stands_by(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 4_000)
+    first = flow.start("a", "--single", "--sleep-s", "0.001")
+    until(lambda: len(read(own, OUT)) > 0)
+    second = flow.start("b", "--single")
+    until(lambda: "standing by" in flow.said(second))
+    first.send_signal(signal.SIGSTOP)
+    until(done(own, "single"))
+    first.send_signal(signal.SIGCONT)
+    until(lambda: "standing by" in flow.said(first))
+    send(own, 500)
+    until(done(own, "single"))
+    assert first.poll() is None
+    assert_exact(own, 4_500)
+
+
+def test_a_process_that_leaves_for_good_frees_its_partitions_at_once(own: KafkaConfig, flow: Flow) -> None:
+    """Not after its session has timed out: that would take minutes here."""
+    send(own, 2_000)
+    leaving, staying = (flow.start(name, "--session-timeout-ms", "120000") for name in "ab")
+    until(done(own))
+    until(lambda: all("running" in flow.said(p) for p in (leaving, staying)))
+    leaving.send_signal(signal.SIGUSR1)
+    assert leaving.wait(10) == ExitCode.OK
+    send(own, 2_000)
+    until(done(own))
+    assert f"assigned {IN.physical(own, GENERATION)}/0-3" in flow.said(staying)
+    assert_exact(own, 4_000)
+
+
 def test_more_processes_than_partitions_stand_by_healthy(own: KafkaConfig, flow: Flow) -> None:
     processes = [flow.start(name) for name in "abcde"]
     send(own, 200)
@@ -265,6 +295,30 @@ def test_state_that_covers_something_else_is_an_error(own: KafkaConfig, flow: Fl
     again = flow.start("a")
     assert again.wait(30) == ExitCode.NEEDS_OPERATOR
     assert "covers" in flow.said(again)
+
+
+def test_state_of_another_format_is_an_error_that_names_the_migration(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 300)
+    process = flow.start("a")
+    until(done(own))
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    newer = flow.start("a", "--state-version", "2")
+    assert newer.wait(30) == ExitCode.NEEDS_OPERATOR
+    assert "trends state migrate count" in flow.said(newer)
+    assert_exact(own, 300)
+
+
+def test_state_that_cannot_be_read_is_an_error_that_names_the_rebuild(own: KafkaConfig, flow: Flow) -> None:
+    send(own, 300)
+    process = flow.start("a")
+    until(done(own))
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    send_bytes(own, STATE, 1, b"k1", b"many")
+    again = flow.start("a")
+    assert again.wait(30) == ExitCode.NEEDS_OPERATOR
+    assert "trends state rebuild count" in flow.said(again)
 
 
 def test_records_deleted_unread_are_an_error(own: KafkaConfig, flow: Flow) -> None:
