@@ -18,6 +18,7 @@ from flows.guard import Decoded, Guard, Step
 from streams import metrics
 from streams.dead_letters import Decoder
 from streams.errors import ExitCode, RestartRequired, TrendsError
+from streams.health import Phase
 from streams.io import Addresser, Chunk, Outbox
 from streams.session import Session
 from streams.sink import TICK, KafkaSink
@@ -110,9 +111,11 @@ def run(session: Session, wire: Callable[[Session], Wired]) -> ExitCode:
                 log.info("stopped")
                 return ExitCode.OK
     except TrendsError as error:
+        session.status.enter(Phase.FAILED, str(error))
         log.error("%s: %s", type(error).__name__, error)
         return error.exit_code
-    except Exception:
+    except Exception as error:
+        session.status.enter(Phase.FAILED, f"{type(error).__name__}: {error}")
         log.exception("unexpected failure")
         return ExitCode.FAILED
     finally:

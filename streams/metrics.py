@@ -34,6 +34,9 @@ ACTIVE_TRENDS = Gauge("trends_active_trends", "Trends that score holds a past fo
 CACHE_HITS = Counter("trends_cache_total", "Look-ups in a bounded cache, by result (hit, miss).", ["cache", "result"])
 QUEUE_RECORDS = Gauge("trends_queue_records", "Records held in a bounded queue.", ["queue"])
 QUEUE_BOUND = Gauge("trends_queue_bound_records", "The bound of that queue.", ["queue"])
+GAP_OFFSETS = Counter(
+    "trends_gap_offsets_total", "Offsets that were gone unread and skipped by an operator's word.", ["flow", "stream"]
+)
 STATE_RECORDS = Gauge("trends_state_records", "State records read back at start.", ["flow"])
 STATE_SECONDS = Gauge("trends_state_seconds", "Seconds that reading the state back took.", ["flow"])
 SOURCE_REQUESTS = Counter(

@@ -429,6 +429,36 @@ class SourceCursor(Record, frozen=True, kw_only=True):
         return stable_id("cursor", self.connector, self.saved_at.isoformat())
 
 
+class Gap(Record, frozen=True, kw_only=True):
+    """Records that a flow has skipped because they were gone before it read them, by an operator's word."""
+
+    SCHEMA: ClassVar[str] = "gap"
+
+    generation: Slug
+    flow: Slug
+    stream: Slug
+    partition: Annotated[int, Meta(ge=0)]
+    first: Count
+    """The first offset that is missing: what the flow would have read next."""
+    until: Count
+    """The first offset after it that the stream still holds. Between them are records and transaction markers."""
+    process: Name
+    """Which process skipped it."""
+    accepted_at: Time
+
+    def __post_init__(self) -> None:
+        _utc(self, "accepted_at")
+
+    @property
+    def key(self) -> str:
+        """What it is kept under: skipped twice, it is one gap."""
+        return f"{self.generation}/{self.flow}/{self.stream}/{self.partition}/{self.first}"
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("gap", self.key)
+
+
 class Reason(StrEnum):
     """Why a record became a dead letter. A closed list, also a metric label."""
 
@@ -490,4 +520,5 @@ RECORD_TYPES: tuple[type[Record], ...] = (
     TrendDefinition,
     SourceCursor,
     DeadLetter,
+    Gap,
 )

@@ -30,6 +30,9 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -49,10 +52,12 @@ from streams.errors import (
     UnavailableError,
 )
 from streams.failures import Failures
+from streams.health import FlowStatus, Phase
 from streams.io import Addresser, Chunk, Outgoing, Partition, Positions
 from streams.merge import Merge
+from streams.records import Gap
 from streams.state import Restore, StateReader, cover_record
-from streams.table import Stream
+from streams.table import GAPS, Scope, Stream
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +82,13 @@ _MOVED = {
     KafkaError.REBALANCE_IN_PROGRESS,
     KafkaError._ASSIGNMENT_LOST,
 }
+
+
+class OnGap(StrEnum):
+    """What a flow does about records that were deleted before it read them."""
+
+    STOP = "stop"
+    SKIP = "skip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +153,22 @@ class Session:
     """A flow process between joining its group and leaving it. Single-threaded: the worker's thread alone uses it."""
 
     def __init__(
-        self, kafka: KafkaConfig, generation: str, spec: FlowSpec, process: str, limits: Limits | None = None
+        self,
+        kafka: KafkaConfig,
+        generation: str,
+        spec: FlowSpec,
+        process: str,
+        limits: Limits | None = None,
+        on_gap: OnGap = OnGap.STOP,
     ) -> None:
         self.kafka = kafka
         self.generation = generation
         self.spec = spec
         self.process = process
         self.limits = limits or Limits()
+        self.on_gap = on_gap
+        self.status = FlowStatus(spec.name, process, generation)
+        """What it is at, for whoever asks."""
         self.address = Addresser(kafka, generation)
         self.group = kafka.id_of(generation, spec.name)
         self.assigned: set[Partition] = set()
@@ -167,6 +188,8 @@ class Session:
         """Counts the changes of what is assigned."""
         self._committed: Positions = {}
         self._read: Positions = {}
+        self._gaps: list[Gap] = []
+        """Found while reading, to be skipped at the next start."""
         self._down_since: float | None = None
         self._lag_at = 0.0
         self._input_names = [self.address.name(s) for s in spec.inputs]
@@ -253,6 +276,7 @@ class Session:
         Raises:
             UnavailableError, FencedError, StateMismatchError, StreamTableError: see :mod:`streams.errors`.
         """
+        self.status.enter(Phase.JOINING)
         first = not self._joined
         if first:
             if self.spec.role is None:
@@ -278,14 +302,17 @@ class Session:
         if self.spec.role is not None:
             self._begin_writing()
             self._take(self._all_inputs())
-        on_event(f"assigned {_ranges(self.assigned)}")
+        self.status.partitions = _ranges(self.assigned)
+        on_event(f"assigned {self.status.partitions}")
         assignment = self._assignment
         if self.spec.state is not None:
             self._restore_state(restore or _ignore, on_event, progress)
         self._poll_paused(0)
         if self._assignment != assignment:
             raise RestartRequired("the partitions changed while the state was read")
+        self._skip_gaps(on_event)
         self._started = True
+        self.status.enter(Phase.RUNNING)
         if self.spec.ordered and len(self.assigned) > 1:
             self._merge = Merge(self._consumer, self.assigned)
         self._consumer.resume([TopicPartition(*p) for p in self.assigned])
@@ -338,6 +365,7 @@ class Session:
             if settled and not said:
                 said = True
                 on_event("standing by: no partition is free")
+            self.status.enter(Phase.STANDING_BY if settled else Phase.JOINING)
 
     def _poll_paused(self, timeout_s: float) -> None:
         """Serves the group's callbacks; everything is paused, so no message may come."""
@@ -388,6 +416,7 @@ class Session:
         else:
             self._consumer.unassign()
         self.assigned, self._has_role = set(), False
+        self.status.partitions = ""
         self._assignment += 1
         self._assigned_at = time.monotonic()
 
@@ -431,10 +460,16 @@ class Session:
         self, restore: Restore, on_event: Callable[[str], None], progress: Callable[[int, int], None] | None
     ) -> None:
         began = time.monotonic()
+
+        def restored(done: int, total: int) -> None:
+            self.status.restoring(done, total)
+            if progress is not None:
+                progress(done, total)
+
         reader = self._state_reader
         if reader is None:
             reader = StateReader(self.kafka, self._state_name, {p for _, p in self.assigned}, restore)
-        reader.catch_up(lambda: self._poll_paused(0), progress)
+        reader.catch_up(lambda: self._poll_paused(0), restored)
         reader.close()
         self._state_reader = None
         self._check_version(reader)
@@ -506,6 +541,7 @@ class Session:
         self._raise_if_changed()
         if messages:
             self._down_since = None
+            self.status.working()
         self._watch_broker()
         self._report_lag()
         if not messages and all(self._committed.get(p) == offset for p, offset in positions.items()):
@@ -526,7 +562,83 @@ class Session:
             if code == KafkaError._ALL_BROKERS_DOWN and self._down_since is None:
                 self._down_since = time.monotonic()
             return
-        raise refuse(error, f"flow {self.spec.name}, reading")
+        refused = refuse(error, f"flow {self.spec.name}, reading")
+        if isinstance(refused, OffsetsExpiredError):
+            self._look_for_gaps()
+        raise refused
+
+    # -- records that are gone ----------------------------------------------------------------------------------
+
+    def _look_for_gaps(self) -> None:
+        """After the broker has refused a committed offset: which records are gone, in all partitions held.
+
+        Raises:
+            OffsetsExpiredError: says what is missing, and the way on.
+            RestartRequired: it is to be skipped, or nothing can be missing: done at the next start.
+        """
+        self._gaps = []
+        for stream, partition in sorted(self.assigned):
+            committed = self._committed.get((stream, partition))
+            ends = partial(
+                self._consumer.get_watermark_offsets, TopicPartition(stream, partition), timeout=CALL_TIMEOUT_S
+            )
+            low, high = self._call("asking for the ends of a partition", ends)
+            if committed is None or low <= committed <= high:
+                continue
+            if committed > high:
+                raise OffsetsExpiredError(
+                    f"flow {self.spec.name}: {stream}/{partition} ends at offset {high:,}, the group {self.group} has "
+                    f"committed {committed:,}: the stream was made anew or cut. Nothing was written. "
+                    f"`trends state check {self.spec.name}` shows where each partition stands."
+                )
+            self._gaps.append(
+                Gap(
+                    generation=self.generation,
+                    flow=self.spec.name,
+                    stream=stream,
+                    partition=partition,
+                    first=committed,
+                    until=low,
+                    process=self.process,
+                    accepted_at=datetime.now(UTC),
+                )
+            )
+        missing = [gap for gap in self._gaps if not self._is_a_marker(gap)]
+        if missing and self.on_gap is OnGap.STOP:
+            places = "; ".join(f"{g.stream}/{g.partition} from {g.first:,} to {g.until - 1:,}" for g in missing)
+            raise OffsetsExpiredError(
+                f"flow {self.spec.name}: records were deleted before they were read (retention): offsets of {places}, "
+                f"{sum(g.until - g.first for g in missing):,} in all, transaction markers among them. Nothing was "
+                f"written. To go on without them, and have that recorded: start it once with --on-gap skip. Where "
+                "the stores or another cluster still have them, bring them back first."
+            )
+        if self._gaps:
+            raise RestartRequired("records that are gone are skipped")
+
+    def _is_a_marker(self, gap: Gap) -> bool:
+        """An emptied stream of ours whose last offset alone was not read: transactions end with a marker."""
+        derived = {self.address.name(s) for s in self.spec.inputs if s.scope is Scope.GENERATION}
+        if gap.stream not in derived or gap.until != gap.first + 1:
+            return False
+        low, high = self._consumer.get_watermark_offsets(TopicPartition(gap.stream, gap.partition), CALL_TIMEOUT_S)
+        return bool(low == high == gap.until)
+
+    def _skip_gaps(self, on_event: Callable[[str], None]) -> None:
+        """Moves on behind the gaps that were found, and records them, in one transaction."""
+        gaps = [gap for gap in self._gaps if self._committed.get((gap.stream, gap.partition)) == gap.first]
+        self._gaps = []
+        if not gaps:
+            return
+        missing = [gap for gap in gaps if not self._is_a_marker(gap)]
+        self.commit(
+            (self.address.record(GAPS, gap, gap.key) for gap in missing),
+            {(gap.stream, gap.partition): gap.until for gap in gaps},
+        )
+        for gap in gaps:
+            self._consumer.seek(TopicPartition(gap.stream, gap.partition, gap.until))
+        for gap in missing:
+            metrics.GAP_OFFSETS.labels(self.spec.name, gap.stream).inc(gap.until - gap.first)
+            on_event(f"skipped {gap.stream}/{gap.partition} from {gap.first:,} to {gap.until - 1:,}: gone unread")
 
     def _watch_broker(self) -> None:
         """librdkafka says once that all brokers are down; a call that succeeds says that they are back."""
@@ -551,8 +663,10 @@ class Session:
         if now - self._lag_at < LAG_EVERY_S:
             return
         self._lag_at = now
-        for stream, lag in self.lag().items():
+        lags = self.lag()
+        for stream, lag in lags.items():
             metrics.LAG_RECORDS.labels(self.spec.name, stream).set(lag)
+        self.status.behind(sum(lags.values()))
         if self._merge is not None:
             metrics.QUEUE_RECORDS.labels(f"{self.spec.name}.merge").set(self._merge.waiting)
             metrics.QUEUE_BOUND.labels(f"{self.spec.name}.merge").set(self._merge.bound)
@@ -586,6 +700,7 @@ class Session:
         except KafkaException as error:
             raise self._fenced(refuse(error.args[0], f"flow {self.spec.name}, writing")) from None
         self._committed |= positions
+        self.status.progressed()
         metrics.TRANSACTION_SECONDS.labels(self.spec.name).observe(time.monotonic() - began)
         metrics.TRANSACTION_RECORDS.labels(self.spec.name).observe(count)
         return count
@@ -664,10 +779,12 @@ class Session:
     def stop(self) -> None:
         """Asks for the end: what was read is finished and committed. Safe to call from a signal handler."""
         self.stopping = True
+        self.status.enter(Phase.STOPPING)
 
     def leave(self) -> None:
         """Asks for the end for good: as ``stop``, and its partitions go to the other processes at once."""
-        self.leaving = self.stopping = True
+        self.leaving = True
+        self.stop()
 
     def close(self) -> None:
         """Leaves the broker. A static member keeps its place in the group until the session times out, for its

@@ -12,6 +12,7 @@ from streams.records import (
     DeadLetter,
     EmbeddedItem,
     EnrichedItem,
+    Gap,
     Mention,
     Observation,
     Record,
@@ -128,6 +129,10 @@ CURSORS = Stream(
     "sources.cursors", "connector", SourceCursor, "how far each connector has read",
     scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
 )  # fmt: skip
+GAPS = Stream(
+    "pipeline.gaps", "generation/flow/stream/partition/offset", Gap, "records skipped unread, by an operator's word",
+    scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
+)  # fmt: skip
 DEAD_LETTERS = Stream(
     "dead.letters", "stream/partition/offset", DeadLetter, "what could not be processed, and why",
     scope=Scope.ALL, record_limits=2,  # a whole original of 1 MiB, in base64
@@ -135,7 +140,7 @@ DEAD_LETTERS = Stream(
 
 TABLE: tuple[Stream, ...] = (
     *RAW, EMBEDDED, ENRICHED, MENTIONS, UPDATES, SUMMARIES, SCORES,
-    CLUSTER_ROLE, CLUSTER_STATE, SCORE_STATE, SUMMARIZE_STATE, CATALOG, CURSORS, DEAD_LETTERS,
+    CLUSTER_ROLE, CLUSTER_STATE, SCORE_STATE, SUMMARIZE_STATE, CATALOG, CURSORS, GAPS, DEAD_LETTERS,
 )  # fmt: skip
 
 

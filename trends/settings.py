@@ -27,6 +27,7 @@ from sinks.postgres import PostgresConfig
 from streams.config import KafkaConfig
 from streams.errors import SettingsError
 from streams.keys import BUCKETS
+from streams.session import OnGap
 from trends.stack import MAX_SHARDS, Stack
 
 PREFIX = "TRENDS_"
@@ -149,6 +150,11 @@ class Settings(BaseSettings):
     commit_records: int = Field(20_000, ge=1, le=1_000_000, description="Records after which a flow commits earlier.")
     commit_bytes: int = Field(
         16 * 1_048_576, ge=65_536, le=1024 * 1_048_576, description="Bytes after which a flow commits earlier."
+    )
+    on_gap: OnGap = Field(
+        OnGap.STOP,
+        description="Records that retention deleted before a flow read them: stop (exit 78, says which), or skip them; "
+        "what is skipped is recorded (stream pipeline.gaps).",
     )
     batch_records: int = Field(512, ge=1, le=100_000, description="Records that a flow takes at once.")
 

@@ -19,6 +19,7 @@ from streams.records import (
     EmbeddedItem,
     Engagement,
     EnrichedItem,
+    Gap,
     Kind,
     LeadingItem,
     Life,
@@ -95,6 +96,10 @@ def examples() -> list[Record]:
             error="JSON is malformed: invalid character (byte 0)", flow="embed", key="dGVybTpvcmJpdA==",
             value="bm90IGpzb24=", value_bytes=8, value_sha256=text_hash, headers=(("schema", "observation"),),
             logged_at=at, failed_at=later, attempts=1,
+        ),
+        Gap(
+            generation="g1", flow="embed", stream="raw.rss", partition=3, first=1_200, until=2_400, process="embed-0",
+            accepted_at=later,
         ),
     ]  # fmt: skip
 

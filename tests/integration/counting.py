@@ -13,15 +13,15 @@ from flows.runtime import Wired, outbox, pipeline, run
 from streams.config import KafkaConfig
 from streams.io import Outbox, Outgoing
 from streams.records import TrendDefinition
-from streams.session import FlowSpec, Limits, Session
-from streams.table import CLUSTER_ROLE, DEAD_LETTERS, Stream
+from streams.session import FlowSpec, Limits, OnGap, Session
+from streams.table import CLUSTER_ROLE, DEAD_LETTERS, GAPS, Stream
 
 GENERATION = "g1"
 IN = Stream("count.in", "key", TrendDefinition, "what is counted")
 OUT = Stream("count.out", "key", None, "every count")
 STATE = Stream("count.state", "key", None, "the counts", retention_ms=None)
 SINGLE_STATE = Stream("count.single", "key", None, "the counts of the one process", partitions=2, retention_ms=None)
-ALL = (IN, OUT, STATE, SINGLE_STATE, CLUSTER_ROLE, DEAD_LETTERS)
+ALL = (IN, OUT, STATE, SINGLE_STATE, CLUSTER_ROLE, DEAD_LETTERS, GAPS)
 
 
 def create(kafka: KafkaConfig, streams: Iterable[Stream] = ALL) -> None:
@@ -82,6 +82,7 @@ def main() -> int:
     parser.add_argument("--bad", type=int, nargs="*", default=[], help="records that it fails on, in the middle")
     parser.add_argument("--session-timeout-ms", type=int, default=3_000)
     parser.add_argument("--state-version", type=int, default=1)
+    parser.add_argument("--on-gap", type=OnGap, default=OnGap.STOP)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     kafka = KafkaConfig(args.bootstrap, stack=args.stack, partitions=args.partitions,
@@ -92,7 +93,8 @@ def main() -> int:
         counter = Counter(session, args.sleep_s, frozenset(args.bad))
         return Wired(pipeline(session, counter), counter.restore)
 
-    return run(Session(kafka, GENERATION, spec(args.single, args.state_version), args.name, limits), wire)
+    session = Session(kafka, GENERATION, spec(args.single, args.state_version), args.name, limits, args.on_gap)
+    return run(session, wire)
 
 
 if __name__ == "__main__":

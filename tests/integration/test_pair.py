@@ -19,7 +19,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streams.codec import decode, encode
@@ -27,10 +27,10 @@ from streams.config import KafkaConfig
 from streams.errors import ExitCode, UnavailableError
 from streams.keys import partition_of
 from streams.lag import LagProbe
-from streams.records import DeadLetter, Reason, TrendDefinition
+from streams.records import DeadLetter, Gap, Reason, TrendDefinition
 from streams.session import Limits, Session
 from streams.state import COVER_PREFIX, StateReader, high_watermarks
-from streams.table import DEAD_LETTERS, Stream
+from streams.table import DEAD_LETTERS, GAPS, Stream
 from tests.integration.counting import GENERATION, IN, OUT, SINGLE_STATE, STATE, create, spec
 from trends.settings import load_settings
 
@@ -331,7 +331,58 @@ def test_records_deleted_unread_are_an_error(own: KafkaConfig, flow: Flow) -> No
     delete_records(own)
     again = flow.start("a")
     assert again.wait(30) == ExitCode.NEEDS_OPERATOR
-    assert "no longer holds" in flow.said(again)
+    said = flow.said(again)
+    assert "deleted before they were read" in said
+    assert "--on-gap skip" in said
+    assert read(own, GAPS) == []
+
+
+def test_records_deleted_unread_are_skipped_and_recorded_where_an_operator_says_so(
+    own: KafkaConfig, flow: Flow
+) -> None:
+    send(own, 400)
+    process = flow.start("a")
+    until(done(own))
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    before = high_watermarks(own, IN.physical(own, GENERATION), range(PARTITIONS))
+    send(own, 400)
+    delete_records(own)
+    again = flow.start("a", "--on-gap", "skip")
+    until(done(own))
+    send(own, 100)
+    until(done(own))
+    assert again.poll() is None
+    assert_exact(own, 500)
+    gaps = [decode(Gap, value) for _, value in read(own, GAPS)]
+    assert {gap.partition: gap.first for gap in gaps} == before
+    assert sum(gap.until - gap.first for gap in gaps) == 400
+
+
+def test_a_stream_that_ends_before_what_was_read_of_it_is_an_error(own: KafkaConfig, flow: Flow) -> None:
+    """As after an unclean election of a leader: the log is shorter than it was."""
+    send(own, 400)
+    process = flow.start("a")
+    until(done(own))
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    name = IN.physical(own, GENERATION)
+    beyond = high_watermarks(own, name, [2])[2] + 50
+    admin, group = AdminClient(own.client()), own.id_of(GENERATION, "count")
+
+    def altered() -> bool:
+        request = ConsumerGroupTopicPartitions(group, [TopicPartition(name, 2, beyond)])
+        try:
+            result = admin.alter_consumer_group_offsets([request])[group].result(10)
+        except Exception:  # the member that has ended is still in the group
+            return False
+        return all(p.error is None for p in result.topic_partitions)
+
+    until(altered)
+    send_bytes(own, STATE, 2, COVER_PREFIX + f"{name}/2".encode(), b"%d" % beyond)
+    again = flow.start("a", "--on-gap", "skip")
+    assert again.wait(60) == ExitCode.NEEDS_OPERATOR
+    assert "made anew or cut" in flow.said(again)
 
 
 def test_an_emptied_partition_that_was_read_to_its_end_is_no_gap(own: KafkaConfig, flow: Flow) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from prometheus_client import start_http_server
 
-from streams.session import Session
+from streams.session import OnGap, Session
 from trends.cli.context import current_settings
 
 log = logging.getLogger("trends.flow")
@@ -24,6 +24,10 @@ def flow(
     process: Annotated[
         str | None,
         typer.Option("--name", help="Name of this process, unlike any other of its flow; FLOW-0, if not given."),
+    ] = None,
+    on_gap: Annotated[
+        OnGap | None,
+        typer.Option(help="Records deleted before they were read: stop with exit 78 (default), or skip and record."),
     ] = None,
 ) -> None:
     """Run one flow as one process in the foreground, until SIGTERM or Ctrl-C.
@@ -45,13 +49,13 @@ def flow(
     from trends.logs import configure_logging
     from trends.runfiles import announced
 
-    settings = current_settings()
+    settings = current_settings(on_gap=on_gap)
     process = process or f"{name}-0"
     configure_logging(settings, process)
     spec, wire = prepare(name, settings)
     server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
     log.info("metrics at http://%s:%d/metrics", settings.metrics_host, server.server_port)
-    session = Session(settings.kafka(), settings.generation, spec, process, limits(settings))
+    session = Session(settings.kafka(), settings.generation, spec, process, limits(settings), settings.on_gap)
     with announced(settings.home, process, name, f"{settings.metrics_host}:{server.server_port}"):
         code = run(session, wire)
     server.shutdown()

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from streams.errors import UnavailableError
+from streams.session import OnGap
 from trends.cli.context import current_settings
 from trends.cli.output import out, progress
 from trends.flow_processes import MAX_PROCESSES, counts, flow_supervisor
@@ -43,6 +44,10 @@ def run(
     detach: Annotated[
         bool, typer.Option("--detach", help="Go on in the background; `trends down` ends it. Output: logs/run.log.")
     ] = False,
+    on_gap: Annotated[
+        OnGap | None,
+        typer.Option(help="Records deleted before they were read: stop with exit 78 (default), or skip and record."),
+    ] = None,
 ) -> None:
     """Run flows as processes, with their log lines side by side, until Ctrl-C.
 
@@ -57,7 +62,7 @@ def run(
       trends run embed=2 cluster score summarize store
       trends run embed --processes 4             more of one flow, beside another `trends run`
     """
-    settings = current_settings()
+    settings = current_settings(on_gap=on_gap)
     settings.kafka()  # where there is none, one clear error instead of one from every process
     wanted = counts(flows or FLOWS, processes)
     if detach:
