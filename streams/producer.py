@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -19,9 +20,10 @@ from streams.config import KafkaConfig
 from streams.dead_letters import Clock, count_letters, now_utc, unsent_letter
 from streams.errors import UnavailableError
 from streams.io import Addresser, Outgoing
+from streams.partitions import LOOK_S, VIEW_S, PartitionsView, learn_partitions
 from streams.records import Observation, Reason, SourceCursor, TrendDefinition
 from streams.state import StateReader
-from streams.table import CATALOG, CURSORS, raw
+from streams.table import CATALOG, CURSORS, DEAD_LETTERS, RAW, raw
 
 DELIVERY_TIMEOUT_S: Final = 60.0
 QUEUE_RECORDS: Final = 50_000
@@ -66,10 +68,15 @@ class Publisher:
                 }
             )
         )
+        self._view = PartitionsView(kafka)
+        self._looking = asyncio.Lock()
+        self._sent: set[asyncio.Future[None]] = set()
+        """Batches that are not acknowledged yet."""
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"{flow}-deliveries", daemon=True)
 
     async def __aenter__(self) -> Publisher:
+        """Returns at once: the broker is first asked when something is published."""
         self._thread.start()
         return self
 
@@ -77,6 +84,7 @@ class Publisher:
         await asyncio.to_thread(self._producer.flush, 10.0)
         self._closed.set()
         await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._view.close)
         del self._producer  # its threads end with it
 
     def _serve(self) -> None:
@@ -89,9 +97,31 @@ class Publisher:
         An observation over the size limit goes to dead letters instead, and its neighbours arrive.
 
         Raises:
-            UnavailableError: some were not acknowledged in time. All may be sent again: repeats settle by identity.
+            UnavailableError: some were not acknowledged in time, or nobody says how many partitions there are. All may
+                be sent again: repeats settle by identity.
         """
+        await self._look()
         await self._send([self._outgoing(o) for o in observations])
+
+    async def _look(self) -> None:
+        """Learns the number of partitions anew once a second. After a change, what was sent before arrives first: so
+        that a trend's later observations cannot overtake its earlier ones, which stand in another partition."""
+        async with self._looking:
+            if self._view.age_s < LOOK_S:
+                return
+            try:
+                changed = await asyncio.to_thread(self._view.refresh)
+            except UnavailableError:
+                if self._view.age_s < VIEW_S:
+                    return
+                raise
+            if changed or self._kafka.partitions != self._view.growth.count:
+                if self._sent:
+                    await asyncio.wait(set(self._sent), timeout=2 * DELIVERY_TIMEOUT_S)
+                grown = replace(self._kafka, partitions=self._view.growth.count)
+                keyed = [self._address.name(s) for s in (*RAW, DEAD_LETTERS)]
+                await asyncio.to_thread(learn_partitions, self._producer, keyed, grown.partitions)
+                self._kafka = self._address.kafka = grown
 
     def _outgoing(self, observation: Observation) -> Outgoing:
         out = self._address.record(raw(observation.source), observation, observation.trend_id)
@@ -134,6 +164,19 @@ class Publisher:
             return
         loop = asyncio.get_running_loop()
         acknowledged: asyncio.Future[None] = loop.create_future()
+        self._sent.add(acknowledged)
+        try:
+            await self._produce(batch, acknowledged)
+            await asyncio.wait_for(acknowledged, 2 * DELIVERY_TIMEOUT_S)
+        except TimeoutError:
+            raise UnavailableError(f"no acknowledgement from {self._kafka.bootstrap}") from None
+        finally:
+            acknowledged.cancel()
+            self._sent.discard(acknowledged)
+
+    async def _produce(self, batch: Sequence[Outgoing], acknowledged: asyncio.Future[None]) -> None:
+        """Hands a batch to the producer; waits where its queue is full."""
+        loop = asyncio.get_running_loop()
 
         def done(error: str | None) -> None:
             loop.call_soon_threadsafe(_settle, acknowledged, error)
@@ -154,10 +197,6 @@ class Publisher:
                     await asyncio.sleep(0.02)
                 except KafkaException as error:
                     raise UnavailableError(f"sending to {out.stream}: {error}") from None
-        try:
-            await asyncio.wait_for(acknowledged, 2 * DELIVERY_TIMEOUT_S)
-        except TimeoutError:
-            raise UnavailableError(f"no acknowledgement from {self._kafka.bootstrap}") from None
 
 
 def _settle(future: asyncio.Future[None], error: str | None) -> None:

@@ -459,6 +459,36 @@ class Gap(Record, frozen=True, kw_only=True):
         return stable_id("gap", self.key)
 
 
+class ChangePhase(StrEnum):
+    """How far a change of the number of partitions is."""
+
+    PREPARING = "preparing"
+    """The new partitions are being made; nobody writes to them yet."""
+    ACTIVE = "active"
+    """From here on keys are placed by the new number."""
+
+
+class PartitionChange(Record, frozen=True, kw_only=True):
+    """The keyed streams of the pipeline grow together. It counts from the moment at which it was appended."""
+
+    SCHEMA: ClassVar[str] = "partition-change"
+
+    before: Annotated[int, Meta(ge=1, le=1024)]
+    """Partitions that it begins from: void where another change has come first."""
+    after: Annotated[int, Meta(ge=1, le=1024)]
+    phase: ChangePhase
+    changed_at: Time
+
+    def __post_init__(self) -> None:
+        _utc(self, "changed_at")
+
+    @property
+    def record_id(self) -> str:
+        return stable_id(
+            "partition-change", str(self.before), str(self.after), self.phase.value, self.changed_at.isoformat()
+        )
+
+
 class Reason(StrEnum):
     """Why a record became a dead letter. A closed list, also a metric label."""
 
@@ -519,6 +549,7 @@ RECORD_TYPES: tuple[type[Record], ...] = (
     TrendScore,
     TrendDefinition,
     SourceCursor,
+    PartitionChange,
     DeadLetter,
     Gap,
 )

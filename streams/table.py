@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -15,6 +14,7 @@ from streams.records import (
     Gap,
     Mention,
     Observation,
+    PartitionChange,
     Record,
     SourceCursor,
     TopicSummary,
@@ -39,7 +39,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One stream: ``partitions`` None means keyed by trend, with as many partitions as the pipeline has."""
+    """One stream: ``partitions`` None means keyed, with as many partitions as the pipeline has now."""
 
     name: str
     key: str
@@ -133,6 +133,10 @@ GAPS = Stream(
     "pipeline.gaps", "generation/flow/stream/partition/offset", Gap, "records skipped unread, by an operator's word",
     scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
 )  # fmt: skip
+PARTITIONS = Stream(
+    "pipeline.partitions", "change", PartitionChange, "how many partitions the keyed streams have, and since when",
+    scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
+)  # fmt: skip
 DEAD_LETTERS = Stream(
     "dead.letters", "stream/partition/offset", DeadLetter, "what could not be processed, and why",
     scope=Scope.ALL, record_limits=2,  # a whole original of 1 MiB, in base64
@@ -140,7 +144,7 @@ DEAD_LETTERS = Stream(
 
 TABLE: tuple[Stream, ...] = (
     *RAW, EMBEDDED, ENRICHED, MENTIONS, UPDATES, SUMMARIES, SCORES,
-    CLUSTER_ROLE, CLUSTER_STATE, SCORE_STATE, SUMMARIZE_STATE, CATALOG, CURSORS, GAPS, DEAD_LETTERS,
+    CLUSTER_ROLE, CLUSTER_STATE, SCORE_STATE, SUMMARIZE_STATE, CATALOG, CURSORS, PARTITIONS, GAPS, DEAD_LETTERS,
 )  # fmt: skip
 
 
@@ -154,9 +158,3 @@ def by_name(name: str) -> Stream:
         if stream.name == name:
             return stream
     raise KeyError(f"no stream {name!r}; there are: {', '.join(s.name for s in TABLE)}")
-
-
-def physical_names(kafka: KafkaConfig, generation: str) -> Iterator[tuple[Stream, str]]:
-    """Every stream with its name on the broker."""
-    for stream in TABLE:
-        yield stream, stream.physical(kafka, generation)

@@ -15,6 +15,7 @@ from streams.ids import item_id_of, topic_id_of
 from streams.records import (
     RECORD_TYPES,
     Change,
+    ChangePhase,
     DeadLetter,
     EmbeddedItem,
     Engagement,
@@ -25,6 +26,7 @@ from streams.records import (
     Life,
     Mention,
     Observation,
+    PartitionChange,
     Reason,
     Record,
     SourceCursor,
@@ -91,6 +93,7 @@ def examples() -> list[Record]:
             langs=("en",), category="science", updated_at=at, version=1,
         ),
         SourceCursor(connector="rss", cursor=msgspec.Raw(b'{"etag":"x"}'), saved_at=later, items=3),
+        PartitionChange(before=8, after=16, phase=ChangePhase.ACTIVE, changed_at=later),
         DeadLetter(
             letter_id="raw.rss/3/17", stream="raw.rss", partition=3, offset=17, reason=Reason.NOT_JSON,
             error="JSON is malformed: invalid character (byte 0)", flow="embed", key="dGVybTpvcmJpdA==",

@@ -1,7 +1,8 @@
-"""``trends streams list | apply | describe``: the stream table, and what the broker has of it."""
+"""``trends streams list | apply | describe | grow``: the stream table, and what the broker has of it."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -10,22 +11,25 @@ from rich.table import Column, Table
 from streams.admin import StreamAdmin, StreamState
 from streams.codec import json_schema
 from streams.errors import ExitCode, SettingsError
+from streams.growth import Growth
 from streams.table import TABLE, Stream, by_name
 from trends.cli.context import current_settings
-from trends.cli.output import JsonOption, out, show
+from trends.cli.output import JsonOption, out, progress, show
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    group = typer.Typer(no_args_is_help=True, help="The streams: what there is, create them, look at one.")
+    group = typer.Typer(no_args_is_help=True, help="The streams: what there is, create them, look at one, grow.")
     group.command("list")(list_streams)
     group.command()(apply)
     group.command()(describe)
+    group.command()(grow)
     app.add_typer(group, name="streams")
 
 
 def list_streams(as_json: JsonOption = False) -> None:
-    """Show the stream table: names, keys, retention, what each carries. Asks no broker.
+    """Show the stream table: names, keys, retention, what each carries. Asks no broker: partitions are those that a
+    new stack gets (`trends streams describe` says what there are).
 
     \b
     Examples:
@@ -61,7 +65,8 @@ def list_streams(as_json: JsonOption = False) -> None:
 def apply(as_json: JsonOption = False) -> None:
     """Create the streams that are missing, and set what differs from the table. A second call changes nothing.
 
-    Streams are never deleted and never shrunk; another number of partitions is an error (exit 78).
+    Streams are never deleted and never shrunk; another number of partitions is an error (exit 78). Where the stack has
+    grown (`trends streams grow`), what is recorded there counts, and TRENDS_KAFKA_PARTITIONS does not.
 
     \b
     Examples:
@@ -69,7 +74,9 @@ def apply(as_json: JsonOption = False) -> None:
       TRENDS_GENERATION=g2 trends streams apply
     """
     settings = current_settings()
-    before = StreamAdmin(settings.kafka(), settings.generation).apply()
+    admin = StreamAdmin(settings.kafka(), settings.generation)
+    before = admin.apply()
+    _tell_growth(admin.growth(), settings.kafka_partitions)
     done = {"ok": "unchanged", "missing": "created", "settings": "changed"}
     rows = [{"name": s.name, "partitions": s.wanted_partitions, "done": done[s.verdict]} for s in before]
 
@@ -103,13 +110,56 @@ def describe(
             raise SettingsError("--schema needs the name of a stream with records: see `trends streams list`")
         show(json_schema(wanted.record), True, str)
         return
-    states = StreamAdmin(settings.kafka(), settings.generation).describe()
+    admin = StreamAdmin(settings.kafka(), settings.generation)
+    states = admin.describe()
+    _tell_growth(admin.growth(), settings.kafka_partitions)
     chosen = [s for s in states if wanted is None or s.stream.name == wanted.name]
     show([_as_json(s) for s in chosen], as_json, lambda: _table(chosen))
     if any(s.verdict != "ok" for s in chosen):
         if not as_json:
             out().print("[yellow]the broker differs from the table: `trends streams apply` says or mends it[/yellow]")
         raise typer.Exit(int(ExitCode.NEEDS_OPERATOR))
+
+
+def grow(
+    partitions: Annotated[int, typer.Argument(help="How many there shall be: a power of two, twice as many or more.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Grow all keyed streams of the pipeline together, of all generations, while everything runs.
+
+    Connectors and flows follow within seconds; nothing is lost. A trend moves with its state, and its new partition is
+    held back until the old one has been read to the change, so its order is kept. There is no way back: streams are
+    never shrunk. Stopped in the middle, the same command goes on.
+
+    
+    Exit codes: 0 done (or done before), 2 not a number to grow to, 69 Kafka cannot be reached, 78 streams are missing
+    or have other partitions.
+    
+    Examples:
+      trends streams grow 16 --dry-run
+      trends streams grow 16
+    """
+    settings = current_settings()
+    report = StreamAdmin(settings.kafka(), settings.generation).grow(partitions, progress, dry_run)
+
+    def render() -> Table:
+        table = Table(Column("stream", no_wrap=True), "partitions", box=None, header_style="bold")
+        for name in report.grown:
+            table.add_row(name, f"{report.before} → {report.after}")
+        return table
+
+    if not report.grown and not as_json:
+        out().print(f"every keyed stream has {report.after} partitions; nothing to do")
+        return
+    show(asdict(report) | {"dry_run": dry_run}, as_json, render)
+
+
+def _tell_growth(growth: Growth, configured: int) -> None:
+    if growth.count != configured:
+        progress(f"grown to {growth.count} partitions; TRENDS_KAFKA_PARTITIONS={configured} no longer counts")
+    if growth.coming:
+        progress(f"a growth to {growth.coming} was begun and not finished: `trends streams grow {growth.coming}`")
 
 
 def _named(name: str) -> Stream:
