@@ -190,6 +190,11 @@ class ItemIndex:
         self._topic[row] = 0
         return list(self.topics.give_back(topic))
 
+    def touch(self, row: int, tick: int) -> None:
+        """Its item was observed again; nothing else of it has changed."""
+        self._seen[row] = min(_LAST_S, max(0, tick // TICKS))
+        self._text[row] = self._text[row] & ~((TICKS - 1) << 11) | tick % TICKS << 11
+
     def older_than(self, seen_s: int) -> list[int]:
         """The rows whose last observation is before a time (seconds since 1970), by item id."""
         seen = np.frombuffer(self._seen, np.uint32)

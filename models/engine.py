@@ -211,18 +211,36 @@ class ClusterEngine:
         if entry is not None and tick <= entry.tick:
             return  # the same observation again, or one that comes late
         if item.kind is Kind.DELETED:
-            self._delete(arrival, entry, tick, out)
+            self._delete(arrival, row, entry, tick, out)
         elif entry is None or not entry.topic:
             self._first(arrival, tick, out)
         else:
-            self._again(arrival, entry, tick, out)
+            self._again(arrival, row, entry, tick, out)
 
     def _first(self, arrival: _Arrival, tick: int, out: Decisions) -> None:
         """An item that was never seen: it joins or founds a topic, and its trends are fixed."""
         item = arrival.embedded.item
         seq = self._next_seq()
+        entry, event_us = self._new_entry(arrival, tick)
+        original = self._index.original(entry.text if arrival.copyable else 0, entry.url)
+        echo_of = self._index.id_at(original) if original >= 0 else None
+        topic, similarity = self._join(arrival, echo_of, original)
+        is_new = topic is None
+        if topic is None:
+            topic, similarity = self._found(arrival, event_us, self._new_topic_id(item.item_id, seq)), 1.0
+        elif echo_of is None and (member := topic.copied_by(arrival.point.vector, self._config.copy_at)):
+            echo_of = id_bytes(member.item_id)
+        similarity = round(similarity, 4)
+        self._enter(arrival, entry, topic, seq, event_us, similarity=similarity, echo_of=echo_of, is_new=is_new)
+        out.enriched.append(self._enriched(arrival, entry, Change.FIRST, seq, similarity=similarity, is_new=is_new))
+        self._mention(arrival, entry, item.event_time, 1, engagement_of(entry.engagement), seq, out)
+        if self._maintenance_due:
+            self._maintain()
+
+    def _new_entry(self, arrival: _Arrival, tick: int) -> tuple[Entry, int]:
+        """What an item that was never seen begins with, without topic and echo; and when it happened (microseconds)."""
+        item = arrival.embedded.item
         event_us = self._believed_us(micros(item.event_time))
-        engagement = bounded(item.engagement, MAX_COUNT // 2)
         entry = Entry(
             text=key_of(arrival.embedded.text_hash),
             url=_url_key(item),
@@ -234,16 +252,15 @@ class ClusterEngine:
             tick=tick,
             flags=0,
             similarity=0,
-            engagement=amounts(engagement),
+            engagement=amounts(bounded(item.engagement, MAX_COUNT // 2)),
         )
-        original = self._index.original(entry.text if arrival.copyable else 0, entry.url)
-        echo_of = self._index.id_at(original) if original >= 0 else None
-        topic, similarity = self._join(arrival, echo_of, original)
-        is_new = topic is None
-        if topic is None:
-            topic, similarity = self._found(arrival, event_us, seq), 1.0
-        elif echo_of is None and (member := topic.copied_by(arrival.point.vector, self._config.copy_at)):
-            echo_of = id_bytes(member.item_id)
+        return entry, event_us
+
+    def _enter(
+        self, arrival: _Arrival, entry: Entry, topic: Topic, seq: int, event_us: int, *,
+        similarity: float, echo_of: bytes | None, is_new: bool,
+    ) -> None:  # fmt: skip
+        """An item that was never seen becomes one of its topic, and is known from here on."""
         self._count_in(topic, arrival, seq, event_us, echo=echo_of is not None, is_new=is_new)
         entry.topic = id_bytes(topic.topic_id)
         entry.similarity = round(min(1.0, max(0.0, similarity)) * MAX_SIMILARITY)
@@ -252,13 +269,7 @@ class ClusterEngine:
         else:
             entry.flags = _originals(arrival, entry)
         self._put(arrival.item_id, entry)
-        out.enriched.append(
-            self._enriched(arrival, entry, Change.FIRST, seq, similarity=round(similarity, 4), is_new=is_new)
-        )
-        self._mention(arrival, entry, item.event_time, 1, engagement, seq, out)
-        self._state.observed_us.append(micros(item.observed_at))
-        if len(self._state.observed_us) >= self._config.merge_every_items:
-            self._maintain()
+        self._state.observed_us.append(micros(arrival.embedded.item.observed_at))
 
     def _join(self, arrival: _Arrival, echo_of: bytes | None, original: int) -> tuple[Topic | None, float]:
         """The topic of its original where that may still grow, else the nearest; None: it founds one."""
@@ -270,13 +281,16 @@ class ClusterEngine:
         nearest = self._space.nearest(arrival.point, arrival.ahead)
         return (self._topics[nearest[0]], nearest[1]) if nearest else (None, 0.0)
 
-    def _found(self, arrival: _Arrival, event_us: int, seq: int) -> Topic:
-        assert self._space is not None
-        item = arrival.embedded.item
-        topic_id = topic_id_of(self._generation, item.item_id)
+    def _new_topic_id(self, item_id: str, seq: int) -> str:
+        topic_id = topic_id_of(self._generation, item_id)
         if topic_id in self._topics or self._index.topics.number_of(id_bytes(topic_id)):
             # It founded one before it was forgotten, and items still refer to that one.
-            topic_id = topic_id_of(self._generation, f"{item.item_id}/{seq}")
+            return topic_id_of(self._generation, f"{item_id}/{seq}")
+        return topic_id
+
+    def _found(self, arrival: _Arrival, event_us: int, topic_id: str) -> Topic:
+        assert self._space is not None
+        item = arrival.embedded.item
         topic = Topic(
             topic_id=topic_id,
             trend_id=item.trend_id,
@@ -307,28 +321,41 @@ class ClusterEngine:
             self._admit(topic, [member])
         self._touch(topic, seq)
 
-    def _again(self, arrival: _Arrival, entry: Entry, tick: int, out: Decisions) -> None:
+    def _again(self, arrival: _Arrival, row: int, entry: Entry, tick: int, out: Decisions) -> None:
         """A later observation: engagement, an edit, or an item that is back after its deletion."""
         item = arrival.embedded.item
         back = entry.has(DELETED)
-        text = key_of(arrival.embedded.text_hash)
-        change = Change.EDIT if back or text != entry.text else Change.ENGAGEMENT
+        edited = back or key_of(arrival.embedded.text_hash) != entry.text
+        change = Change.EDIT if edited else Change.ENGAGEMENT
+        delta = bounded(item.engagement, MAX_COUNT // 2).minus(engagement_of(entry.engagement))
+        if change is Change.ENGAGEMENT and delta == _NO_ENGAGEMENT:
+            self._seen_again(arrival.item_id, row, tick)
+            return
+        seq = self._next_seq()
+        self._renew(arrival, entry, tick, change, seq)
+        out.enriched.append(self._enriched(arrival, entry, change, seq))
+        if back or delta != _NO_ENGAGEMENT:
+            when = at(entry.first_s * _US) if back else item.observed_at
+            self._mention(arrival, entry, when, int(back), delta, seq, out)
+
+    def _seen_again(self, item_id: bytes, row: int, tick: int) -> None:
+        """An observation without news: its item is known for longer, and nothing else of it changes."""
+        self._index.touch(row, tick)
+        self._log.items[item_id] = None
+
+    def _renew(self, arrival: _Arrival, entry: Entry, tick: int, change: Change, seq: int) -> None:
+        """What a later observation changes of its item and of the item's topic."""
+        item = arrival.embedded.item
+        back = entry.has(DELETED)
         engagement = bounded(item.engagement, MAX_COUNT // 2)
         delta = engagement.minus(engagement_of(entry.engagement))
-        entry.text, entry.tick, entry.engagement = text, tick, amounts(engagement)
+        entry.text, entry.tick, entry.engagement = key_of(arrival.embedded.text_hash), tick, amounts(engagement)
         if not entry.has(ECHO):
             entry.url = _url_key(item)
             entry.flags = _originals(arrival, entry)
         else:
             entry.flags = ECHO
         self._put(arrival.item_id, entry)
-        if change is Change.ENGAGEMENT and delta == _NO_ENGAGEMENT:
-            return  # seen again, unchanged: it is only known for longer
-        seq = self._next_seq()
-        out.enriched.append(self._enriched(arrival, entry, change, seq))
-        if back or delta != _NO_ENGAGEMENT:
-            when = at(entry.first_s * _US) if back else item.observed_at
-            self._mention(arrival, entry, when, int(back), delta, seq, out)
         topic = self._topics.get(id_text(entry.topic))
         if topic is None:
             return
@@ -342,27 +369,31 @@ class ClusterEngine:
             self._log.members[topic.topic_id, place] = None
         self._touch(topic, seq)
 
-    def _delete(self, arrival: _Arrival, entry: Entry | None, tick: int, out: Decisions) -> None:
+    def _delete(self, arrival: _Arrival, row: int, entry: Entry | None, tick: int, out: Decisions) -> None:
         """Its source has taken it away. Of an unknown item it is remembered, so that a late older sighting is none."""
-        item = arrival.embedded.item
         if entry is None:
-            entry = Entry(0, 0, 0, b"", "", (), 0, tick, DELETED, 0, (0, 0, 0, 0, 0))
-        gone = entry.has(DELETED)
-        before = engagement_of(entry.engagement)
-        entry.tick = tick
-        if not gone:
-            entry.flags = entry.flags & ECHO | DELETED
-            entry.engagement = (0, 0, 0, 0, 0)
-        self._put(arrival.item_id, entry)
-        if gone:
+            self._put(arrival.item_id, Entry(0, 0, 0, b"", "", (), 0, tick, DELETED, 0, (0, 0, 0, 0, 0)))
+            return
+        if entry.has(DELETED):
+            self._seen_again(arrival.item_id, row, tick)
             return
         seq = self._next_seq()
+        delta = _NO_ENGAGEMENT.minus(engagement_of(entry.engagement))
+        topic = self._take_away(arrival, entry, tick, seq)
         out.enriched.append(self._enriched(arrival, entry, Change.DELETED, seq))
-        delta = _NO_ENGAGEMENT.minus(before)
         self._mention(arrival, entry, at(entry.first_s * _US), -1, delta, seq, out)
+        if topic is not None and topic.size <= 0:
+            self._end(topic, Life.FADED, seq)
+
+    def _take_away(self, arrival: _Arrival, entry: Entry, tick: int, seq: int) -> Topic | None:
+        """What a deletion changes of its item and of the item's topic, which is returned where it may still grow."""
+        item = arrival.embedded.item
+        delta = _NO_ENGAGEMENT.minus(engagement_of(entry.engagement))
+        entry.tick, entry.flags, entry.engagement = tick, entry.flags & ECHO | DELETED, (0, 0, 0, 0, 0)
+        self._put(arrival.item_id, entry)
         topic = self._topics.get(id_text(entry.topic))
         if topic is None:
-            return
+            return None
         topic.count(item, entry.home, entry.first_s * _US, entry.has(ECHO), -1)
         topic.engage(delta, entry.first_s * _US)
         place = topic.place_of(item.item_id)
@@ -370,8 +401,7 @@ class ClusterEngine:
             del topic.members[place]
             self._log.members[topic.topic_id, place] = None
         self._touch(topic, seq)
-        if topic.size <= 0:
-            self._end(topic, Life.FADED, seq)
+        return topic
 
     # ------------------------------------------------------------------------------------------------ lives of topics
 
@@ -385,11 +415,14 @@ class ClusterEngine:
         for place in topic.admit(members, self._space.sums_of(topic.topic_id)):
             self._log.members[topic.topic_id, place] = None
 
-    def _end(self, topic: Topic, life: Life, seq: int, merged_into: str | None = None) -> None:
-        """A topic takes no more items: its last update, and all of its state but the merge goes."""
-        assert self._space is not None
+    def _end(self, topic: Topic, life: Life, seq: int) -> None:
+        """A topic takes no more items: its last update, and all of its state goes."""
         topic.seq = seq
-        self._ended.append(self._update(topic, life, merged_into))
+        self._ended.append(self._update(topic, life))
+        self._remove(topic, None)
+
+    def _remove(self, topic: Topic, merged_into: str | None) -> None:
+        assert self._space is not None
         if merged_into:
             self._space.merge(merged_into, topic.topic_id)
         else:
@@ -401,33 +434,49 @@ class ClusterEngine:
         for place in topic.members:
             self._log.members[topic.topic_id, place] = None
 
+    @property
+    def _maintenance_due(self) -> bool:
+        return len(self._state.observed_us) >= self._config.merge_every_items
+
     def _maintain(self) -> None:
         """What happens every so many new items: the clock, merges, topics that fade, items that are forgotten."""
-        state = self._state
-        state.clock_us = statistics.median_low(state.observed_us)
-        state.observed_us = []
+        self._set_clock()
         self._merge_topics()
         self._fade_topics()
         self._forget_items()
 
+    def _set_clock(self) -> None:
+        """The middle of the observation times since the last time."""
+        self._state.clock_us = statistics.median_low(self._state.observed_us)
+        self._state.observed_us = []
+
     def _merge_topics(self) -> None:
         assert self._space is not None
         pairs = self._space.alike(self._round)
+        self._next_round()
+        for winner_id, loser_id in pairs:
+            winner, loser, seq = self._topics[winner_id], self._topics[loser_id], self._next_seq()
+            loser.seq = seq
+            self._ended.append(self._update(loser, Life.MERGED, winner_id))
+            self._merge(winner, loser, seq)
+
+    def _next_round(self) -> None:
         self._round = set()
         self._state.round += 1
-        for winner_id, loser_id in pairs:
-            winner, loser = self._topics[winner_id], self._topics[loser_id]
-            seq = self._next_seq()
-            members = list(loser.members.values())
-            self._index.topics.merged(id_bytes(loser_id), id_bytes(winner_id))
-            if self._index.topics.number_of(id_bytes(loser_id)):
-                self._log.merges[id_bytes(loser_id)] = id_bytes(winner_id)
-            winner.absorb(loser)
-            self._end(loser, Life.MERGED, seq, winner_id)
-            self._admit(winner, members)
-            winner.round = self._state.round
-            self._round.add(winner_id)
-            self._touch(winner, seq)
+
+    def _merge(self, winner: Topic, loser: Topic, seq: int) -> None:
+        """One topic becomes part of an older one."""
+        winner_id, loser_id = winner.topic_id, loser.topic_id
+        members = list(loser.members.values())
+        self._index.topics.merged(id_bytes(loser_id), id_bytes(winner_id))
+        if self._index.topics.number_of(id_bytes(loser_id)):
+            self._log.merges[id_bytes(loser_id)] = id_bytes(winner_id)
+        winner.absorb(loser)
+        self._remove(loser, winner_id)
+        self._admit(winner, members)
+        winner.round = self._state.round
+        self._round.add(winner_id)
+        self._touch(winner, seq)
 
     def _fade_topics(self) -> None:
         """Topics without a new item for too long, and the longest waiting where there are too many."""
@@ -546,12 +595,8 @@ class ClusterEngine:
             life = Life.BORN if topic_id in self._born else Life.GREW
             out.updates.append(self._update(self._topics[topic_id], life))
         ended = {update.topic_id: update for update in self._ended if update.topic_id not in self._changed}
-        survivors = {update.topic_id: update.merged_into for update in ended.values() if update.merged_into}
-        for update in sorted(ended.values(), key=lambda u: u.life is Life.MERGED):
-            winner = update.merged_into
-            while winner in survivors:
-                winner = survivors[winner]
-            out.updates.append(update if winner == update.merged_into else replace(update, merged_into=winner))
+        # A topic that took another one over and was then merged itself comes first: it was merged later.
+        out.updates.extend(sorted(ended.values(), key=lambda u: (u.life is Life.MERGED, -u.seq)))
         self._changed, self._born, self._ended = {}, set(), []
 
     # ---------------------------------------------------------------------------------------------------- restart
