@@ -83,6 +83,8 @@ class TopicView:
     brief: TopicBrief
     asked_id: str
     """The id that was asked for: another one where that topic was merged into this one."""
+    asked_generation: str | None
+    """The earlier generation that the asked id is of; None: this one."""
     merged_ids: tuple[str, ...]
     """Topics that were merged into this one."""
     sources: dict[str, int]

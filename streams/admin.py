@@ -1,4 +1,5 @@
-"""Creating the streams of the table, checking them against the broker, growing them. Nothing is deleted or shrunk."""
+"""Creating the streams of the table, checking them against the broker, growing them. Nothing is shrunk, and nothing
+deleted but a whole generation."""
 
 from __future__ import annotations
 
@@ -296,6 +297,59 @@ class StreamAdmin:
                 f"the change to {after} partitions was not acknowledged ({', '.join(failed) or 'no answer'}); "
                 f"`trends streams grow {after}` goes on"
             )
+
+    # -- deleting ------------------------------------------------------------------------------------------------
+
+    def members(self, groups: Sequence[str]) -> dict[str, int]:
+        """The consumer groups among these that have members, with how many.
+
+        Raises:
+            UnavailableError: the broker does not answer.
+        """
+        found: dict[str, int] = {}
+        for name, future in self._client.describe_consumer_groups(list(groups), request_timeout=TIMEOUT_S).items():
+            try:
+                if count := len(future.result(TIMEOUT_S).members):
+                    found[name] = count
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                    raise UnavailableError(f"asking for the group {name}: {error}") from None
+        return found
+
+    def delete_groups(self, groups: Sequence[str]) -> int:
+        """Deletes consumer groups with their offsets; how many there were.
+
+        Raises:
+            UnavailableError: the broker does not answer, or a group has members.
+        """
+        deleted = 0
+        for name, future in self._client.delete_consumer_groups(list(groups), request_timeout=TIMEOUT_S).items():
+            try:
+                future.result(TIMEOUT_S)
+                deleted += 1
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                    raise UnavailableError(f"deleting the group {name}: {error}") from None
+        return deleted
+
+    def delete_generation(self) -> int:
+        """Deletes the streams that belong to this generation alone; how many there were.
+
+        Raises:
+            UnavailableError: the broker does not answer.
+        """
+        try:
+            topics = self._client.list_topics(timeout=TIMEOUT_S).topics
+            mine = [s.physical(self._kafka, self._generation) for s in self._table if s.scope is Scope.GENERATION]
+            there = [name for name in mine if name in topics]
+            if not there:
+                return 0
+            for future in self._client.delete_topics(there, operation_timeout=TIMEOUT_S).values():
+                future.result(TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise UnavailableError(f"deleting the streams of {self._generation}: {error}") from None
+        return len(there)
 
 
 def _way_on(growth: Growth, fewer: bool) -> str:

@@ -42,6 +42,7 @@ class TrendsError(Exception):
          ├── StateMismatchError     state and committed offsets contradict each other      exit 78
          ├── StateVersionError      state in a format that this release does not read      exit 78
          ├── OffsetsExpiredError    committed offsets are no longer in the stream          exit 78
+         ├── GenerationError        a generation is in no state for what was asked         exit 78
          └── FailureLimitError      too many failures of ours in a row                     exit 78
     """
 
@@ -96,6 +97,12 @@ class StateVersionError(TrendsError):
 
 class OffsetsExpiredError(TrendsError):
     """Records that this flow has not read yet are gone from the stream (retention, or it was made anew)."""
+
+    exit_code = ExitCode.NEEDS_OPERATOR
+
+
+class GenerationError(TrendsError):
+    """A generation is in no state for what was asked of it: live, behind, still in use, nothing to go back to."""
 
     exit_code = ExitCode.NEEDS_OPERATOR
 

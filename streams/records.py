@@ -489,6 +489,65 @@ class PartitionChange(Record, frozen=True, kw_only=True):
         )
 
 
+class GenerationState(StrEnum):
+    """What a generation is to the others."""
+
+    BUILDING = "building"
+    """Its flows read history."""
+    READY = "ready"
+    """It has caught up, and is fed beside the live one."""
+    LIVE = "live"
+    """The one that readers read."""
+    RETIRED = "retired"
+    """It was live before; a rollback makes it live again."""
+    DROPPED = "dropped"
+    """Its streams, groups and tables are deleted (or about to be); the name is not used again."""
+
+
+class FromStage(StrEnum):
+    """Where the history of a generation was read."""
+
+    RAW = "raw"
+    """Observations, embedded anew."""
+    EMBEDDED = "embedded"
+    """The vectors of another generation, of the same model."""
+
+
+class Generation(Record, frozen=True, kw_only=True):
+    """A generation, and what its flows need to run. Under the key ``live`` stands a copy of the one that readers read:
+    that one record is what promote and rollback write. The newest ``version`` of a key wins."""
+
+    SCHEMA: ClassVar[str] = "generation"
+
+    name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,31}$")]
+    state: GenerationState
+    embedder: Slug
+    """Kind of the embedding model (the setting ``embedder``) …"""
+    model: Name | None = None
+    """… its name or folder, where the kind needs one …"""
+    url: Url | None = None
+    """… the base of its API, where it is remote …"""
+    dimensions: Annotated[int, Meta(ge=1, le=65_536)]
+    """… and the components of its vectors."""
+    built_from: Slug | None = None
+    """The generation that was live when this one was begun; None: the first one."""
+    from_stage: FromStage | None = None
+    from_time: Time | None = None
+    """History with an earlier event time was left out."""
+    previous: Annotated[tuple[Slug, ...], Meta(max_length=16)] = ()
+    """Under the key ``live``: the generations that were live before, the last one first."""
+    made_at: Time
+    changed_at: Time
+    version: Count
+
+    def __post_init__(self) -> None:
+        _utc(self, "from_time", "made_at", "changed_at")
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("generation", self.name, self.state, str(self.version))
+
+
 class Reason(StrEnum):
     """Why a record became a dead letter. A closed list, also a metric label."""
 
@@ -550,6 +609,7 @@ RECORD_TYPES: tuple[type[Record], ...] = (
     TrendDefinition,
     SourceCursor,
     PartitionChange,
+    Generation,
     DeadLetter,
     Gap,
 )

@@ -12,6 +12,7 @@ from streams.records import (
     EmbeddedItem,
     EnrichedItem,
     Gap,
+    Generation,
     Mention,
     Observation,
     PartitionChange,
@@ -95,6 +96,9 @@ def raw(source: str) -> Stream:
 RAW: tuple[Stream, ...] = tuple(raw(source) for source in SOURCES)
 
 EMBEDDED = Stream("items.embedded", "trend_id", EmbeddedItem, "observations with their vectors")
+HISTORY = Stream(
+    "items.history", "trend_id", Observation, "items older than the raw streams, from the stores: read by a build"
+)
 ENRICHED = Stream("items.enriched", "trend_id", EnrichedItem, "items with topic, echo and home trend")
 MENTIONS = Stream("trends.mentions", "trend_id", Mention, "items counted for trends")
 UPDATES = Stream(
@@ -137,14 +141,19 @@ PARTITIONS = Stream(
     "pipeline.partitions", "change", PartitionChange, "how many partitions the keyed streams have, and since when",
     scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
 )  # fmt: skip
+GENERATIONS = Stream(
+    "generations", "generation, live", Generation, "generations, and under the key live the one that readers read",
+    scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
+)  # fmt: skip
 DEAD_LETTERS = Stream(
     "dead.letters", "stream/partition/offset", DeadLetter, "what could not be processed, and why",
     scope=Scope.ALL, record_limits=2,  # a whole original of 1 MiB, in base64
 )  # fmt: skip
 
 TABLE: tuple[Stream, ...] = (
-    *RAW, EMBEDDED, ENRICHED, MENTIONS, UPDATES, SUMMARIES, SCORES,
-    CLUSTER_ROLE, CLUSTER_STATE, SCORE_STATE, SUMMARIZE_STATE, CATALOG, CURSORS, PARTITIONS, GAPS, DEAD_LETTERS,
+    *RAW, HISTORY, EMBEDDED, ENRICHED, MENTIONS, UPDATES, SUMMARIES, SCORES,
+    CLUSTER_ROLE, CLUSTER_STATE, SCORE_STATE, SUMMARIZE_STATE,
+    CATALOG, CURSORS, PARTITIONS, GAPS, GENERATIONS, DEAD_LETTERS,
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from models.scoring import rising
 from sinks.postgres import SyncReader
 from sinks.views import Standing
 from streams.records import TrendScore
+from trends.following import following
 from trends.settings import Settings
 
 
@@ -23,20 +24,24 @@ def rising_standings(scores: Sequence[TrendScore], now: datetime) -> list[Standi
 
 
 def open_reader(settings: Settings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> SyncReader:
-    """The read side of the store of these settings; close it, or use it as a context manager.
+    """The read side of the store of these settings: of the generation that was set, else of the live one.
+
+    Close it, or use it as a context manager.
 
     Raises:
-        SettingsError: there is no store.
+        SettingsError: there is no store, or the generation is dropped.
+        UnavailableError: no generation was set, and Kafka does not say which one is live.
     """
-    return SyncReader(settings.postgres(), clock=clock, order=rising_standings)
+    return SyncReader(following(settings).settings.postgres(), clock=clock, order=rising_standings)
 
 
 def query_vector(settings: Settings, text: str) -> NDArray[np.float32] | None:
-    """The vector of a search text, shape (d,), by the embedder of the settings; None where that one has no meaning.
+    """The vector of a search text, shape (d,), by the generation's embedder; None where that one has no meaning.
 
     Raises:
         SettingsError, UnavailableError: the embedder cannot be made, or does not answer.
     """
+    settings = following(settings).settings
     if settings.embedder == "null" or not text.strip():
         return None
     from trends.flows import embedder_of

@@ -60,7 +60,8 @@ class Settings(BaseSettings):
     generation: str = Field(
         "g1",
         pattern=r"^[a-z][a-z0-9_]{0,31}$",
-        description="Generation (embedding model and clustering) that flows write and readers read.",
+        description="Generation (embedding model and clustering) that flows write and readers read; unset: the live "
+        "one (`trends generations list`), which is g1 until another is promoted.",
     )
     cache_home: Path = Field(
         Path("~/.cache"),
@@ -184,6 +185,13 @@ class Settings(BaseSettings):
         sources = (init_settings, env_settings)
         return (*sources, TomlConfigSettingsSource(settings_cls, toml_file=file)) if file else sources
 
+    @field_validator("generation")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if value == "live":
+            raise ValueError("live is no generation's name; leave it unset to follow the live one")
+        return value
+
     @field_validator("postgres_dsns", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -219,6 +227,16 @@ class Settings(BaseSettings):
         if self.kafka_bootstrap is None and self.kafka_replication_factor > 1:
             raise ValueError("the local Kafka is one node: kafka_replication_factor > 1 needs kafka_bootstrap")
         return self
+
+    def is_set(self, name: str) -> bool:
+        """Whether a setting was given by command line, environment or file, and is not merely its default."""
+        return name in self.model_fields_set
+
+    def having(self, **changes: Any) -> Settings:
+        """These settings with some values replaced, as if the command line had given them."""
+        changed = self.model_copy(update=changes)
+        changed._given = self._given | changes.keys()
+        return changed
 
     # -- what the settings amount to -----------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ MAX_DIMENSIONS = 4_000
 """The most dimensions of a halfvec that pgvector's HNSW index takes."""
 
 _GENERATION = re.compile(r"^[a-z][a-z0-9_]{0,31}$")
-_RESERVED = ("public", "information_schema", SHARED_SCHEMA)
+_RESERVED = ("public", "information_schema", SHARED_SCHEMA, "live")
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ AHEAD_S: Final = 86_400
 """Events later than this are rubbish dates, and never "now"."""
 MERGE_LEVELS: Final = 64
 """How long a chain of merged topics is followed."""
+REDIRECT_LEVELS: Final = 16
+"""How many generations a redirected id is followed through."""
 MERGED_IDS: Final = 10_000
 """How many topics that were merged into one are looked at."""
 SPARKLINE_SLICES: Final = 96
@@ -236,12 +238,16 @@ class PostgresReader:
     async def topic(self, topic_id: str, *, members: int = 50) -> TopicView | None:
         """One topic with its items, those of the topics merged into it included; None where there is no such topic.
 
-        The id of a merged topic leads to the one that took it over.
+        The id of a merged topic leads to the one that took it over, that of a topic of a generation that was live
+        before to the one that most of its items are in now.
         """
         resolved = await self._resolve([topic_id])
-        final = resolved.get(topic_id)
+        final, asked_generation = resolved.get(topic_id), None
         if final is None:
-            return None
+            redirect = await self._redirected(topic_id)
+            if redirect is None:
+                return None
+            final, asked_generation = redirect
         briefs, merged, rows = await asyncio.gather(
             self._briefs([final]),
             self._merged_into(final),
@@ -274,6 +280,7 @@ class PostgresReader:
         return TopicView(
             brief=briefs[final],
             asked_id=topic_id,
+            asked_generation=asked_generation,
             merged_ids=tuple(sorted(merged)),
             sources=_largest_first(msgspec.json.decode(row["sources"])),
             trends=_largest_first(msgspec.json.decode(row["trends"])),
@@ -311,6 +318,8 @@ class PostgresReader:
             name, "g",
         )  # fmt: skip
         ids = sorted({row["topic_id"] for row in topics})
+        if not ids:
+            ids = await self._redirects_named(name)
         return ("topic", name) if name in ids else ("topic", ids[0]) if len(ids) == 1 else None
 
     async def search(
@@ -490,6 +499,47 @@ class PostgresReader:
             if here in into:
                 resolved[topic_id] = here
         return resolved
+
+    async def resolve(self, topic_ids: Sequence[str]) -> dict[str, str]:
+        """For each id the topic that it stands for today (merged ones: the winner); unknown ids are left out."""
+        return await self._resolve(topic_ids)
+
+    async def _redirected(self, topic_id: str) -> tuple[str, str] | None:
+        """The topic of this generation that a topic of an earlier one leads to, and which generation that was.
+
+        Where several generations lie between, redirects are followed from one to the next.
+        """
+        origin: str | None = None
+        seen, ask = {topic_id}, [topic_id]
+        for _ in range(REDIRECT_LEVELS):
+            rows = await self._redirects("SELECT * FROM {s}.redirects WHERE topic_id = ANY($1)", ask)
+            for row in rows:
+                origin = origin or row["generation"]
+            here = sorted(row["new_topic_id"] for row in rows if row["new_generation"] == self.config.generation)
+            resolved = await self._resolve(here) if here else {}
+            if resolved:
+                assert origin is not None
+                return resolved[min(resolved)], origin
+            ask = sorted({row["new_topic_id"] for row in rows} - seen)
+            seen.update(ask)
+            if not ask:
+                return None
+        return None
+
+    async def _redirects_named(self, name: str) -> list[str]:
+        """At most two ids of topics of earlier generations that are called, or begin, so."""
+        rows = await self._redirects(
+            "SELECT DISTINCT topic_id FROM {s}.redirects WHERE topic_id = $1 OR (topic_id > $1 AND "
+            "topic_id < $1 || 'g' AND starts_with(topic_id, $1)) LIMIT 2",
+            name,
+        )
+        return sorted({row["topic_id"] for row in rows})
+
+    async def _redirects(self, sql: str, argument: object) -> list[asyncpg.Record]:
+        try:
+            return await self._ask("redirect", sql, argument)
+        except asyncpg.UndefinedTableError:  # made by an older release, and not migrated yet
+            return []
 
     async def _merged_into(self, topic_id: str) -> set[str]:
         """All topics that were merged into one, over any number of steps."""

@@ -20,7 +20,10 @@ from streams.records import (
     EmbeddedItem,
     Engagement,
     EnrichedItem,
+    FromStage,
     Gap,
+    Generation,
+    GenerationState,
     Kind,
     LeadingItem,
     Life,
@@ -94,6 +97,11 @@ def examples() -> list[Record]:
         ),
         SourceCursor(connector="rss", cursor=msgspec.Raw(b'{"etag":"x"}'), saved_at=later, items=3),
         PartitionChange(before=8, after=16, phase=ChangePhase.ACTIVE, changed_at=later),
+        Generation(
+            name="g2", state=GenerationState.LIVE, embedder="openai", model="e5-small", url="http://models.example/v1",
+            dimensions=512, built_from="g1", from_stage=FromStage.RAW, from_time=at, previous=("g1",), made_at=at,
+            changed_at=later, version=3,
+        ),
         DeadLetter(
             letter_id="raw.rss/3/17", stream="raw.rss", partition=3, offset=17, reason=Reason.NOT_JSON,
             error="JSON is malformed: invalid character (byte 0)", flow="embed", key="dGVybTpvcmJpdA==",

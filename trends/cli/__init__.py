@@ -25,6 +25,7 @@ COMMANDS: tuple[str, ...] = (
     "trends.cli.streams",
     "trends.cli.flow",
     "trends.cli.run",
+    "trends.cli.generations",
     "trends.cli.lag",
 )
 """Modules with commands, in the order in which `trends --help` shows them. A new group is one line here."""

@@ -21,6 +21,7 @@ from connectors.runner import SourceReport
 from streams.errors import ExitCode, SettingsError
 from trends.cli.context import current_settings
 from trends.cli.output import JsonOption, err, out, print_json, show
+from trends.following import following
 from trends.settings import Settings
 
 
@@ -81,7 +82,7 @@ def collect(
         connector_of(source, {key: value for key, value in chosen.items() if knows_option(source, key)})
         for source in dict.fromkeys(sources)
     ]
-    settings = current_settings()
+    settings = following(current_settings()).settings
     reports, interrupted = _run(settings, connectors, follow or minutes is not None, minutes, not again)
     if as_json:
         print_json([_plain(report) for report in reports])

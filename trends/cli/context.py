@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from trends.settings import Settings, load_settings
 
 _given: ContextVar[dict[str, Any]] = ContextVar("given", default={})  # noqa: B039 (replaced whole, never changed)
+
+GenerationOption = Annotated[
+    str | None,
+    typer.Option("--generation", "-g", help="Generation, instead of TRENDS_GENERATION; unset: the live one."),
+]
+"""The type of a command's ``generation`` parameter: for :func:`current_settings`, then ``trends.following``."""
 
 
 def give(**options: Any) -> None:

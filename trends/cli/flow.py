@@ -9,7 +9,7 @@ import typer
 from prometheus_client import start_http_server
 
 from streams.session import OnGap, Session
-from trends.cli.context import current_settings
+from trends.cli.context import GenerationOption, current_settings
 
 log = logging.getLogger("trends.flow")
 
@@ -29,6 +29,7 @@ def flow(
         OnGap | None,
         typer.Option(help="Records deleted before they were read: stop with exit 78 (default), or skip and record."),
     ] = None,
+    generation: GenerationOption = None,
 ) -> None:
     """Run one flow as one process in the foreground, until SIGTERM or Ctrl-C.
 
@@ -46,12 +47,14 @@ def flow(
     """
     from flows.runtime import run
     from trends.flows import limits, prepare
+    from trends.following import following
     from trends.logs import configure_logging
     from trends.runfiles import announced
 
-    settings = current_settings(on_gap=on_gap)
+    settings = current_settings(on_gap=on_gap, generation=generation)
     process = process or f"{name}-0"
     configure_logging(settings, process)
+    settings = following(settings).settings
     spec, wire = prepare(name, settings)
     server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
     log.info("metrics at http://%s:%d/metrics", settings.metrics_host, server.server_port)

@@ -15,9 +15,10 @@ from rich.table import Column, Table
 
 from streams.errors import ExitCode, SettingsError
 from streams.lag import LagProbe, PartitionLag
-from trends.cli.context import current_settings
+from trends.cli.context import GenerationOption, current_settings
 from trends.cli.output import JsonOption, out, progress, show
 from trends.flows import FLOWS, prepare
+from trends.following import following
 from trends.settings import Settings
 
 WAIT_EVERY_S: Final = 0.25
@@ -47,6 +48,7 @@ def lag(
             "--wait", min=0.0, help="Wait until nothing is behind, at most so many seconds.", show_default=False
         ),
     ] = None,
+    generation: GenerationOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show how far each flow is behind: records that it has not committed yet, and how old the oldest of them is.
@@ -67,7 +69,7 @@ def lag(
     """
     if watch and wait is not None:
         raise SettingsError("--watch goes on until Ctrl-C and --wait ends by itself: take one of them")
-    settings = current_settings()
+    settings = following(current_settings(generation=generation)).settings
     chosen = _chosen(flows)
     with _probes(settings, chosen) as probes:
         if watch:

@@ -14,10 +14,11 @@ import typer
 
 from streams.errors import UnavailableError
 from streams.session import OnGap
-from trends.cli.context import current_settings
+from trends.cli.context import GenerationOption, current_settings
 from trends.cli.output import out, progress
 from trends.flow_processes import MAX_PROCESSES, counts, flow_supervisor
 from trends.flows import FLOWS
+from trends.following import following
 from trends.runfiles import SUPERVISOR, announced, running
 from trends.settings import Settings, environment_of
 from trends.stack.processes import spawn
@@ -48,6 +49,7 @@ def run(
         OnGap | None,
         typer.Option(help="Records deleted before they were read: stop with exit 78 (default), or skip and record."),
     ] = None,
+    generation: GenerationOption = None,
 ) -> None:
     """Run flows as processes, with their log lines side by side, until Ctrl-C.
 
@@ -60,10 +62,12 @@ def run(
     Examples:
       trends run
       trends run embed=2 cluster score summarize store
+      trends run --generation g2                 those of a generation that is not the live one
       trends run embed --processes 4             more of one flow, beside another `trends run`
     """
-    settings = current_settings(on_gap=on_gap)
+    settings = current_settings(on_gap=on_gap, generation=generation)
     settings.kafka()  # where there is none, one clear error instead of one from every process
+    settings = following(settings).settings
     wanted = counts(flows or FLOWS, processes)
     if detach:
         run_detached(settings, flows or [], processes)

@@ -13,8 +13,9 @@ from streams.codec import json_schema
 from streams.errors import ExitCode, SettingsError
 from streams.growth import Growth
 from streams.table import TABLE, Stream, by_name
-from trends.cli.context import current_settings
+from trends.cli.context import GenerationOption, current_settings
 from trends.cli.output import JsonOption, out, progress, show
+from trends.following import following
 
 
 def register(app: typer.Typer) -> None:
@@ -62,7 +63,7 @@ def list_streams(as_json: JsonOption = False) -> None:
     show(rows, as_json, render)
 
 
-def apply(as_json: JsonOption = False) -> None:
+def apply(generation: GenerationOption = None, as_json: JsonOption = False) -> None:
     """Create the streams that are missing, and set what differs from the table. A second call changes nothing.
 
     Streams are never deleted and never shrunk; another number of partitions is an error (exit 78). Where the stack has
@@ -71,9 +72,9 @@ def apply(as_json: JsonOption = False) -> None:
     \b
     Examples:
       trends streams apply
-      TRENDS_GENERATION=g2 trends streams apply
+      trends streams apply --generation g2
     """
-    settings = current_settings()
+    settings = following(current_settings(generation=generation)).settings
     admin = StreamAdmin(settings.kafka(), settings.generation)
     before = admin.apply()
     _tell_growth(admin.growth(), settings.kafka_partitions)
@@ -94,6 +95,7 @@ def describe(
         str | None, typer.Argument(help="A stream's name without generation, such as items.enriched; all if not given.")
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of its records instead.")] = False,
+    generation: GenerationOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare the table with the broker: partitions and settings, one stream or all. Ends with 78 where they differ.
@@ -103,13 +105,14 @@ def describe(
       trends streams describe
       trends streams describe items.enriched --schema > enriched.schema.json
     """
-    settings = current_settings()
+    settings = current_settings(generation=generation)
     wanted = _named(name) if name else None
     if schema:
         if wanted is None or wanted.record is None:
             raise SettingsError("--schema needs the name of a stream with records: see `trends streams list`")
         show(json_schema(wanted.record), True, str)
         return
+    settings = following(settings).settings
     admin = StreamAdmin(settings.kafka(), settings.generation)
     states = admin.describe()
     _tell_growth(admin.growth(), settings.kafka_partitions)

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from sinks.views import ItemView, Now, SearchHit, TopicBrief, TopicView, TopTrends, TrendRow, TrendView
 from streams.errors import SettingsError, UnavailableError
-from trends.cli.context import current_settings
+from trends.cli.context import GenerationOption, current_settings
 from trends.cli.output import JsonOption, err, out, print_json
 from trends.exporting import Format, format_of, write_rows
 from trends.text import ago, duration, instant, moment, plain, sparkline, web_link
@@ -59,6 +59,7 @@ def top(
     limit: LimitOption = 20,
     category: Annotated[str | None, typer.Option("--category", help="Only trends with items of a category.")] = None,
     source: Annotated[str | None, typer.Option("--source", help="Only trends with items of a source.")] = None,
+    generation: GenerationOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the rising trends: what is talked about far more than its own past lets one expect, and the stories in it.
@@ -75,7 +76,7 @@ def top(
     """
     from trends.reading import open_reader
 
-    with open_reader(current_settings()) as sync:
+    with open_reader(current_settings(generation=generation)) as sync:
         found = sync.ask(
             sync.reader.top(
                 window=duration(window), limit=limit, at=instant(at) if at else None, category=category, source=source
@@ -146,6 +147,7 @@ def show(
     at: AtOption = None,
     window: WindowOption = "7d",
     limit: LimitOption = 15,
+    generation: GenerationOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show one trend (its course, its stories, its leading items) or one topic (its summary, items, timeline).
@@ -161,7 +163,7 @@ def show(
     """
     from trends.reading import open_reader
 
-    with open_reader(current_settings()) as sync:
+    with open_reader(current_settings(generation=generation)) as sync:
         found = sync.ask(sync.reader.find(name))
         if found is None:
             raise SettingsError(f"no trend and no topic is called {name!r}: look for it with `trends search`")
@@ -248,7 +250,9 @@ def topic_page(view: TopicView) -> RenderableType:
         f", of them {view.echoes:,} {'copy' if view.echoes == 1 else 'copies'}" if view.echoes else ""
     )
     parts: list[RenderableType] = [Text(plain(brief.headline), "bold"), Text(brief.topic_id, "dim")]
-    if view.asked_id != brief.topic_id:
+    if view.asked_generation:
+        parts.append(Text(f"most items of {view.asked_id} (generation {view.asked_generation}) are here now", "yellow"))
+    elif view.asked_id != brief.topic_id:
         parts.append(Text(f"{view.asked_id} was merged into it", "yellow"))
     if brief.summary:
         parts += [Text(), Text(plain(brief.summary))]
@@ -315,6 +319,7 @@ def search(
     text: Annotated[str, typer.Argument(help='Words; "a phrase", or, -without.')],
     limit: LimitOption = 10,
     words: Annotated[bool, typer.Option("--words", help="By words alone, not by meaning.")] = False,
+    generation: GenerationOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find stories by words (in titles, texts and summaries) and by meaning; what both find comes first.
@@ -325,9 +330,10 @@ def search(
       trends search '"open source" -license'
       trends search elections --json | jq '.[].topic.headline'
     """
+    from trends.following import following
     from trends.reading import open_reader, query_vector
 
-    settings = current_settings()
+    settings = following(current_settings(generation=generation)).settings
     vector = None
     if not words:
         try:
@@ -380,6 +386,7 @@ def export(
     until: Annotated[str | None, typer.Option("--until", help="Only before this time.")] = None,
     trend: Annotated[str | None, typer.Option("--trend", help="Only of this trend (its id).")] = None,
     source: Annotated[str | None, typer.Option("--source", help="Only of this source.")] = None,
+    generation: GenerationOption = None,
 ) -> None:
     """Write what is stored as CSV, JSON lines or Parquet, in the order of time; memory stays small whatever its size.
 
@@ -401,7 +408,10 @@ def export(
     filters = Filters(
         since=_from(since), until=instant(until) if until else None, trend=trend, source=source
     )  # fmt: skip
-    with open_reader(current_settings()) as sync, closing(sync.export(kind.value, filters)) as rows:
+    with (
+        open_reader(current_settings(generation=generation)) as sync,
+        closing(sync.export(kind.value, filters)) as rows,
+    ):
         columns = KINDS[kind.value].columns
         if path is None:
             _to_stdout(lambda: write_rows(rows, columns, as_format, sys.stdout.buffer, lambda _: None))
@@ -449,6 +459,7 @@ def report(
     at: AtOption = None,
     window: WindowOption = "4d",
     limit: LimitOption = 20,
+    generation: GenerationOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the rising trends, their stories, summaries and links as one page that needs nothing else to be read.
@@ -461,7 +472,7 @@ def report(
     from trends.reading import open_reader
     from trends.report import write_report
 
-    settings = current_settings()
+    settings = current_settings(generation=generation)
     path = html or settings.home / "report.html"
     with open_reader(settings) as sync:
         write_report(sync, path, window=duration(window), at=instant(at) if at else None, limit=limit)
