@@ -27,6 +27,7 @@ COMMANDS: tuple[str, ...] = (
     "trends.cli.run",
     "trends.cli.generations",
     "trends.cli.lag",
+    "trends.cli.verify",
 )
 """Modules with commands, in the order in which `trends --help` shows them. A new group is one line here."""
 
