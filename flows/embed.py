@@ -8,7 +8,7 @@ from flows.guard import Decoded
 from flows.runtime import Wired, outbox, pipeline
 from models.embed_step import EmbedEngine, check
 from streams.codec import RecordError
-from streams.dead_letters import Received, count_letters, letter_of
+from streams.dead_letters import Received, count_letters, letter_of, logged_at
 from streams.io import Outbox
 from streams.records import DeadLetter, Observation
 from streams.session import FlowSpec, Session
@@ -27,7 +27,7 @@ class EmbedStep:
     def __call__(self, decoded: Decoded[Observation]) -> Outbox:
         out = outbox(decoded, self._address)
         good, letters = _check_identity(decoded.oks)
-        items = self._engine.apply([r.record for r in good]) if good else []
+        items = self._engine.apply([r.record for r in good], [logged_at(r.message) for r in good]) if good else []
         count_letters(letters)
         out.records.extend(self._address.dead_letters(letters))
         out.records.extend(self._address.record(EMBEDDED, item, item.item.trend_id) for item in items)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from flows.guard import Decoded
 from flows.runtime import Wired, outbox, pipeline
+from models.engine import AHEAD_OF_ARRIVAL
 from models.scoring import TrendScorer
 from streams import metrics
+from streams.dead_letters import Received, apart, logged_at, misplaced
 from streams.io import Outbox
 from streams.keys import partition_of
 from streams.records import Mention
@@ -25,13 +27,22 @@ class ScoreStep:
 
     def __call__(self, decoded: Decoded[Mention]) -> Outbox:
         out = outbox(decoded, self._address)
-        scored = self._scorer.apply([r.record for r in decoded.oks])
+        good, letters = apart(decoded.oks, SPEC.name, self._fault)
+        out.records.extend(self._address.dead_letters(letters))
+        scored = self._scorer.apply([r.record for r in good])
         out.records.extend(self._address.record(SCORES, score, score.trend_id) for score in scored.scores)
         for key, value in scored.state:
             partition = partition_of(key.decode(), self._partitions)
             out.records.append(self._address.state(SCORE_STATE, partition, key, value))
         metrics.ACTIVE_TRENDS.set(len(self._scorer))
         return out
+
+    def _fault(self, received: Received[Mention]) -> str | None:
+        mention, message = received.record, received.message
+        arrived = logged_at(message)
+        if arrived is not None and mention.first_seen > arrived + 2 * AHEAD_OF_ARRIVAL:
+            return f"first_seen {mention.first_seen.isoformat()} lies after its arrival: nothing is seen before it is"
+        return misplaced(mention.trend_id, message.partition(), self._partitions)
 
 
 def wire(session: Session, scorer: TrendScorer) -> Wired:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flows.guard import Decoded
 from flows.runtime import Wired, outbox, pipeline
 from models.summaries import SummarizeEngine
+from streams.dead_letters import Received, apart, misplaced
 from streams.io import Outbox
 from streams.keys import partition_of
 from streams.records import TopicUpdate
@@ -24,12 +25,17 @@ class SummarizeStep:
 
     def __call__(self, decoded: Decoded[TopicUpdate]) -> Outbox:
         out = outbox(decoded, self._address)
-        summarised = self._engine.apply([r.record for r in decoded.oks])
+        good, letters = apart(decoded.oks, SPEC.name, self._fault)
+        out.records.extend(self._address.dead_letters(letters))
+        summarised = self._engine.apply([r.record for r in good])
         out.records.extend(self._address.record(SUMMARIES, s, s.topic_id, s.trend_id) for s in summarised.summaries)
         for key, value in summarised.state:
             partition = partition_of(summarised.homes[key], self._partitions)
             out.records.append(self._address.state(SUMMARIZE_STATE, partition, key, value))
         return out
+
+    def _fault(self, received: Received[TopicUpdate]) -> str | None:
+        return misplaced(received.record.trend_id, received.message.partition(), self._partitions)
 
 
 def wire(session: Session, engine: SummarizeEngine) -> Wired:

@@ -28,7 +28,8 @@ MAX_SIMILARITY: Final = 127
 _NAME_MASK: Final = (1 << 21) - 1
 _POINT_BITS, _COMMENT_BITS = 18, 13
 _WIDE: Final = 0x8000_0000
-_LAST_S: Final = (1 << 32) - 1
+LAST_S: Final = (1 << 32) - 1
+"""The last second that a row can hold: in the year 2106."""
 
 DELETED: Final = 1
 ECHO: Final = 2
@@ -176,8 +177,8 @@ class ItemIndex:
         trends += [self._names.take(name) for name in entry.mentions[:2]]
         self._trends[row] = sum(number << 21 * i for i, number in enumerate(trends))
         self._topic[row] = self.topics.take(entry.topic)
-        self._first[row] = min(_LAST_S, max(0, entry.first_s))
-        self._seen[row] = min(_LAST_S, max(0, entry.tick // TICKS))
+        self._first[row] = min(LAST_S, max(0, entry.first_s))
+        self._seen[row] = min(LAST_S, max(0, entry.tick // TICKS))
         self._sums[row] = self._pack(entry.engagement)
         self._anchor(row, entry)
         return list(self.topics.give_back(before))
@@ -192,13 +193,13 @@ class ItemIndex:
 
     def touch(self, row: int, tick: int) -> None:
         """Its item was observed again; nothing else of it has changed."""
-        self._seen[row] = min(_LAST_S, max(0, tick // TICKS))
+        self._seen[row] = min(LAST_S, max(0, tick // TICKS))
         self._text[row] = self._text[row] & ~((TICKS - 1) << 11) | tick % TICKS << 11
 
     def older_than(self, seen_s: int) -> list[int]:
         """The rows whose last observation is before a time (seconds since 1970), by item id."""
         seen = np.frombuffer(self._seen, np.uint32)
-        rows = np.flatnonzero(seen < max(0, min(_LAST_S, seen_s)))
+        rows = np.flatnonzero(seen < max(0, min(LAST_S, seen_s)))
         free = set(self._free)
         return sorted((row for row in rows.tolist() if row not in free), key=self.id_at)
 

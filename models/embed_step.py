@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from models.embedding import CachedEmbedder, Embedder, EmbeddingCache
 from models.text import embedding_text, text_hash
@@ -33,8 +34,13 @@ class EmbedEngine:
     def __init__(self, embedder: Embedder, cache: EmbeddingCache | None = None) -> None:
         self._embedder = CachedEmbedder(embedder, cache)
 
-    def apply(self, observations: Sequence[Observation]) -> list[EmbeddedItem]:
+    def apply(
+        self, observations: Sequence[Observation], arrived: Sequence[datetime | None] | None = None
+    ) -> list[EmbeddedItem]:
         """The embedded items, in the order of the (checked) observations; the embedder is called once.
+
+        Args:
+            arrived: when each was appended to its raw stream; None: not known.
 
         Raises:
             UnavailableError, SettingsError: see :meth:`models.embedding.base.Embedder.embed`.
@@ -49,8 +55,9 @@ class EmbedEngine:
                 vector=encode_vector(next(vectors)) if text else None,
                 model=self._embedder.name,
                 dimensions=self._embedder.dimensions,
+                arrived_at=arrived_at,
             )
-            for item, text in zip(observations, texts, strict=True)
+            for item, text, arrived_at in zip(observations, texts, arrived or [None] * len(observations), strict=True)
         ]
 
     def close(self) -> None:

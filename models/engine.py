@@ -21,6 +21,7 @@ from models.echoes import (
     DELETED,
     ECHO,
     FORGET_SHARE,
+    LAST_S,
     MAX_NAMES,
     MAX_SIMILARITY,
     TEXT_ORIGINAL,
@@ -67,8 +68,16 @@ MAX_MENTIONS: Final = 2
 SWEEP: Final = timedelta(hours=6)
 """Items beyond the horizon are looked for at each such step of event time."""
 AHEAD_OF_CLOCK: Final = timedelta(days=1)
-"""An item from further in the future than this counts as this far: a wrong clock keeps no topic alive for good."""
+"""An item from further in the future than this, which its arrival does not bear out, counts as of now."""
+AHEAD_OF_ARRIVAL: Final = timedelta(hours=1)
+"""By how much the clocks of a source and of the broker may differ: what is observed later than that is impossible."""
+RECENT_ITEMS: Final = 25
+"""The middle of so many observation times is now: a few wrong ones among them change nothing."""
+FIRST_ITEMS: Final = 9
+"""So many say what time it is; before, each is believed that is possible."""
 _US: Final = 1_000_000
+_AHEAD_US: Final = AHEAD_OF_CLOCK // timedelta(microseconds=1)
+_SKEW_US: Final = AHEAD_OF_ARRIVAL // timedelta(microseconds=1)
 _NO_ENGAGEMENT: Final = Engagement()
 
 
@@ -95,6 +104,8 @@ class _Arrival:
     point: Point
     copyable: bool
     ahead: int
+    arrived_us: int
+    """When it was appended to the log, microseconds since 1970; 0 where that is not known."""
 
 
 class ClusterEngine:
@@ -172,7 +183,7 @@ class ClusterEngine:
         found = points(np.stack(vectors), [salient(words) for _, _, words in good])
         self._space.look_ahead(found)
         return [
-            _Arrival(embedded, item_id, point, len(words) >= COPY_TOKENS, i)
+            _Arrival(embedded, item_id, point, len(words) >= COPY_TOKENS, i, _arrived_us(embedded))
             for i, ((embedded, item_id, words), point) in enumerate(zip(good, found, strict=True))
         ]
 
@@ -193,10 +204,20 @@ class ClusterEngine:
             )
         return vector
 
-    def _believed_us(self, us: int) -> int:
-        """A time that is not further ahead of the clock than is believed; the first items are believed as they are."""
-        clock_us = self._state.clock_us
-        return min(us, clock_us + AHEAD_OF_CLOCK // timedelta(microseconds=1)) if clock_us else us
+    def _believed_us(self, us: int, arrived_us: int) -> int:
+        """An observation time as far as it is believed, so that no wrong clock ages others, or lives for ever.
+
+        Later than its arrival it is impossible. Close to its arrival it is true. Else (a replay of the past) it may lie
+        a day ahead of the items before it; what lies further ahead counts as of now.
+        """
+        state = self._state
+        possible = _is_possible(us, arrived_us)
+        if possible and (us <= state.clock_us + _AHEAD_US or (arrived_us and us >= arrived_us - _AHEAD_US)):
+            return us
+        now_us = statistics.median_low(state.recent_us) if len(state.recent_us) >= FIRST_ITEMS else state.clock_us
+        if not now_us:
+            return us if possible else arrived_us
+        return us if possible and us <= now_us + _AHEAD_US else min(us, now_us)
 
     def _next_seq(self) -> int:
         self._state.seq += 1
@@ -204,10 +225,10 @@ class ClusterEngine:
 
     def _decide(self, arrival: _Arrival, out: Decisions) -> None:
         item = arrival.embedded.item
-        arrival.point.at_us = self._believed_us(micros(item.observed_at))
+        arrival.point.at_us = self._believed_us(micros(item.observed_at), arrival.arrived_us)
         row = self._index.find(arrival.item_id)
         entry = self._index.entry(row) if row >= 0 else None
-        tick = micros(item.observed_at) * TICKS // _US
+        tick = arrival.point.at_us * TICKS // _US
         if entry is not None and tick <= entry.tick:
             return  # the same observation again, or one that comes late
         if item.kind is Kind.DELETED:
@@ -233,14 +254,14 @@ class ClusterEngine:
         similarity = round(similarity, 4)
         self._enter(arrival, entry, topic, seq, event_us, similarity=similarity, echo_of=echo_of, is_new=is_new)
         out.enriched.append(self._enriched(arrival, entry, Change.FIRST, seq, similarity=similarity, is_new=is_new))
-        self._mention(arrival, entry, item.event_time, 1, engagement_of(entry.engagement), seq, out)
+        self._mention(arrival, entry, at(event_us), 1, engagement_of(entry.engagement), seq, out)
         if self._maintenance_due:
             self._maintain()
 
     def _new_entry(self, arrival: _Arrival, tick: int) -> tuple[Entry, int]:
         """What an item that was never seen begins with, without topic and echo; and when it happened (microseconds)."""
         item = arrival.embedded.item
-        event_us = self._believed_us(micros(item.event_time))
+        event_us = min(micros(item.event_time), arrival.point.at_us)
         entry = Entry(
             text=key_of(arrival.embedded.text_hash),
             url=_url_key(item),
@@ -248,7 +269,7 @@ class ClusterEngine:
             topic=b"",
             home=item.trend_id,
             mentions=_mentions(item),
-            first_s=max(0, event_us // _US),
+            first_s=min(LAST_S, max(0, event_us // _US)),
             tick=tick,
             flags=0,
             similarity=0,
@@ -269,7 +290,14 @@ class ClusterEngine:
         else:
             entry.flags = _originals(arrival, entry)
         self._put(arrival.item_id, entry)
-        self._state.observed_us.append(micros(arrival.embedded.item.observed_at))
+        self._note_time(arrival)
+
+    def _note_time(self, arrival: _Arrival) -> None:
+        """One more time for the clock to go by; an impossible one is none, and counts as what was believed of it."""
+        us, state = micros(arrival.embedded.item.observed_at), self._state
+        us = us if _is_possible(us, arrival.arrived_us) else arrival.point.at_us
+        state.observed_us.append(us)
+        state.recent_us = [*state.recent_us[1 - RECENT_ITEMS :], us]
 
     def _join(self, arrival: _Arrival, echo_of: bytes | None, original: int) -> tuple[Topic | None, float]:
         """The topic of its original where that may still grow, else the nearest; None: it founds one."""
@@ -294,7 +322,7 @@ class ClusterEngine:
         topic = Topic(
             topic_id=topic_id,
             trend_id=item.trend_id,
-            founded_us=micros(item.observed_at),
+            founded_us=arrival.point.at_us,
             first_us=event_us,
             last_us=event_us,
             round=self._state.round,
@@ -335,7 +363,7 @@ class ClusterEngine:
         self._renew(arrival, entry, tick, change, seq)
         out.enriched.append(self._enriched(arrival, entry, change, seq))
         if back or delta != _NO_ENGAGEMENT:
-            when = at(entry.first_s * _US) if back else item.observed_at
+            when = at(entry.first_s * _US if back else arrival.point.at_us)
             self._mention(arrival, entry, when, int(back), delta, seq, out)
 
     def _seen_again(self, item_id: bytes, row: int, tick: int) -> None:
@@ -361,7 +389,7 @@ class ClusterEngine:
             return
         if back:
             topic.count(item, entry.home, entry.first_s * _US, entry.has(ECHO), 1)
-        topic.engage(delta, self._believed_us(micros(item.observed_at)))
+        topic.engage(delta, arrival.point.at_us)
         place = topic.place_of(item.item_id)
         if place is not None:
             vector = topic.members[place].vector if change is Change.ENGAGEMENT else direction(arrival.point.vector)
@@ -537,6 +565,7 @@ class ClusterEngine:
             echo_of=id_text(origin) if origin else None,
             first_seen=at(entry.first_s * _US),
             seq=seq,
+            arrived_at=embedded.arrived_at,
         )
 
     def _mention(
@@ -622,6 +651,15 @@ class ClusterEngine:
             self._space = TopicSpace(self._config, self._state.dimensions)
             self._topics = {topic.topic_id: topic for topic in restored.fill(self._index, self._space)}
             self._round = {t.topic_id for t in self._topics.values() if t.round == self._state.round}
+
+
+def _arrived_us(embedded: EmbeddedItem) -> int:
+    return 0 if embedded.arrived_at is None else micros(embedded.arrived_at)
+
+
+def _is_possible(us: int, arrived_us: int) -> bool:
+    """Whether something can have been observed at a time, given when it arrived."""
+    return not arrived_us or us <= arrived_us + _SKEW_US
 
 
 def _mentions(item: Observation) -> tuple[str, ...]:

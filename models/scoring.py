@@ -26,8 +26,12 @@ Matrix = NDArray[np.float64]
 DAY_S: Final = 86_400
 SKETCH: Final = 64
 """Distinct publishers of one slice that are counted exactly; above, the estimate is off by about 12%."""
-MAX_SOURCES: Final = 64
+MAX_SOURCES: Final = 32
 """Sources of one slice that are told apart."""
+MAX_COUNT: Final = 2**53
+"""What a count on the wire may be (``streams.records.Count``)."""
+MAX_SUM: Final = 2**62
+"""What a sum of a slice may be: far beyond what is shown, so that what was added can be taken off again."""
 MIN_SEASON_DAYS: Final = 3
 """Earlier days that must be known before the same hours of those days are an expectation."""
 
@@ -453,7 +457,7 @@ class TrendScorer:
             part.sources[mention.source] = part.sources.get(mention.source, 0) + mention.weight
         e = mention.engagement
         for i, value in enumerate((e.points, e.comments, e.shares, e.stars, e.views)):
-            part.engagement[i] += value
+            part.engagement[i] = max(-MAX_SUM, min(MAX_SUM, part.engagement[i] + value))
 
     def _trim(self, past: _Past) -> None:
         """Slices that have left the burst window keep their count alone, those that have left the past nothing."""
@@ -491,7 +495,10 @@ class TrendScorer:
         for part in parts:
             for source, n in part.sources.items():
                 sources[source] = sources.get(source, 0) + n
-        points, comments, shares, stars, views = map(sum, zip(*(part.engagement for part in parts), strict=True))
+        points, comments, shares, stars, views = (
+            max(-MAX_COUNT, min(MAX_COUNT, sum(values)))
+            for values in zip(*(part.engagement for part in parts), strict=True)
+        )
         engagement = Engagement(points=points, comments=comments, shares=shares, stars=stars, views=views)
         items = int(at.items[row])
         before = int(counts[-2 * window : -window].sum())
@@ -518,7 +525,7 @@ class TrendScorer:
             rank=log(value) + self._fading * past.newest if value > 0.0 else None,
             first_seen=datetime.fromtimestamp(past.first_s, UTC),
             last_seen=datetime.fromtimestamp(past.last_s, UTC),
-            version=past.base + past.mentions,
+            version=min(MAX_COUNT, past.base + past.mentions),
         )
 
     def _link(self, trend_id: str, past: _Past) -> None:

@@ -50,6 +50,8 @@ class EngineState(msgspec.Struct, array_like=True):
     """Items last observed before this (seconds since 1970) are forgotten."""
     model: str = ""
     dimensions: int = 0
+    recent_us: list[int] = []
+    """Observation times of the last few new items, the oldest first."""
 
 
 class TopicState(msgspec.Struct, array_like=True):

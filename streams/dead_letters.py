@@ -15,6 +15,7 @@ from streams import metrics
 from streams.codec import RecordError, decode
 from streams.errors import FailureLimitError
 from streams.io import Chunk, Partition
+from streams.keys import is_place_of, partition_of
 from streams.records import DeadLetter, Observation, Reason, Record
 
 R = TypeVar("R", bound=Record)
@@ -26,6 +27,9 @@ HEAD_BYTES: Final = 65_536
 DERIVED_BYTES: Final = 65_536
 """What a derived record may have more than the observation in it: a vector and what was decided."""
 ERROR_CHARS: Final = 1_000
+HEADERS: Final = 32
+HEADER_CHARS: Final = 200
+"""Of the original's headers, so many, and so much of each name and value: a letter must fit into its stream."""
 WINDOW_RECORDS: Final = 1_000
 IN_A_ROW: Final = 200
 
@@ -49,9 +53,23 @@ def _carried(value: bytes | None) -> tuple[str | None, int, str | None]:
     return _base64(kept), len(value), hashlib.sha256(value).hexdigest()
 
 
+def logged_at(message: Any) -> datetime | None:
+    """When a message was appended to its stream; None where the broker does not say."""
+    kind, logged_ms = message.timestamp()
+    return datetime.fromtimestamp(logged_ms / 1000, UTC) if kind else None
+
+
+def headers_of_message(message: Any) -> list[tuple[str, bytes | None]] | None:
+    """The headers of a message; None where they cannot be read (names that are not UTF-8), or there are none."""
+    try:
+        found: list[tuple[str, bytes | None]] | None = message.headers()
+    except (UnicodeError, SystemError):
+        return None
+    return found
+
+
 def letter_of(message: Any, reason: Reason, error: str, flow: str, clock: Clock = now_utc) -> DeadLetter:
     """The dead letter of a message that was read from a stream."""
-    kind, logged_ms = message.timestamp()
     value, value_bytes, sha256 = _carried(message.value())
     return DeadLetter(
         letter_id=f"{message.topic()}/{message.partition()}/{message.offset()}",
@@ -66,9 +84,10 @@ def letter_of(message: Any, reason: Reason, error: str, flow: str, clock: Clock 
         value_bytes=value_bytes,
         value_sha256=sha256,
         headers=tuple(
-            (_printable(name), _printable((v or b"").decode("utf-8", "replace"))) for name, v in message.headers() or ()
+            (_printable(name)[:HEADER_CHARS], _printable((v or b"").decode("utf-8", "replace"))[:HEADER_CHARS])
+            for name, v in (headers_of_message(message) or ())[:HEADERS]
         ),
-        logged_at=datetime.fromtimestamp(logged_ms / 1000, UTC) if kind else None,
+        logged_at=logged_at(message),
         failed_at=clock(),
     )
 
@@ -96,7 +115,8 @@ def unsent_letter(
 
 def _printable(error: str) -> str:
     """One line that any store and terminal can hold."""
-    return " ".join(error.replace("\x00", "\\0").encode("utf-8", "replace").decode().split())[:ERROR_CHARS]
+    line = " ".join(error[: 2 * ERROR_CHARS].encode("utf-8", "replace").decode().split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)[:ERROR_CHARS]
 
 
 class Received(msgspec.Struct, Generic[R], frozen=True):
@@ -104,6 +124,33 @@ class Received(msgspec.Struct, Generic[R], frozen=True):
 
     record: R
     message: Any
+
+
+def apart(
+    received: Sequence[Received[R]], flow: str, fault: Callable[[Received[R]], str | None]
+) -> tuple[list[Received[R]], list[DeadLetter]]:
+    """Good and bad apart: records about which ``fault`` says something become (counted) dead letters."""
+    good: list[Received[R]] = []
+    letters: list[DeadLetter] = []
+    for each in received:
+        error = fault(each)
+        if error is None:
+            good.append(each)
+        else:
+            letters.append(letter_of(each.message, Reason.INVALID_VALUE, error, flow))
+    count_letters(letters)
+    return good, letters
+
+
+def misplaced(trend_id: str, partition: int, partitions: int) -> str | None:
+    """What is wrong where a record stands in a partition in which its trend never stood: whoever works there would
+    write the state of a trend that is another's. None: nothing."""
+    if is_place_of(trend_id, partition, partitions):
+        return None
+    return (
+        f"trend {trend_id!r} belongs to partition {partition_of(trend_id, partitions)} of {partitions}, "
+        f"the record stands in {partition}: leave placing to streams.keys"
+    )
 
 
 class FailureLimit:
@@ -174,7 +221,7 @@ class Decoder(Generic[R]):
         name, value = message.topic(), message.value()
         if value is not None and len(value) > self._most[name]:
             raise RecordError(Reason.TOO_LARGE, f"{len(value):,} bytes; a record may have {self._most[name]:,}")
-        return decode(self._kinds[name], value, message.headers())
+        return decode(self._kinds[name], value, headers_of_message(message))
 
 
 def count_letters(letters: Sequence[DeadLetter]) -> None:

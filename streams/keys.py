@@ -46,6 +46,14 @@ def partition_of(trend_id: str, partitions: int) -> int:
     return bucket_of(trend_id) % partitions
 
 
+def is_place_of(trend_id: str, partition: int, partitions: int) -> bool:
+    """Whether a trend's records stand, or stood when there were fewer partitions, in a partition."""
+    bucket, count = bucket_of(trend_id), partitions
+    while count and bucket % count != partition:
+        count //= 2
+    return count > 0
+
+
 def check_partitions(partitions: int) -> int:
     """``partitions`` itself where it is a power of two from 1 to 1,024.
 

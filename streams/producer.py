@@ -62,7 +62,7 @@ class Publisher:
                     "compression.type": "lz4",
                     "linger.ms": 5,
                     "message.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
-                    "message.max.bytes": 2 * kafka.max_record_bytes + 65_536,
+                    "message.max.bytes": DEAD_LETTERS.largest_bytes(kafka),
                     "queue.buffering.max.messages": QUEUE_RECORDS,
                     "queue.buffering.max.kbytes": QUEUE_KBYTES,
                 }

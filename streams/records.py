@@ -144,6 +144,11 @@ class EmbeddedItem(Record, frozen=True, kw_only=True):
     """None for a deletion, and for an item without any text."""
     model: Short
     dimensions: Annotated[int, Meta(ge=1, le=65_536)]
+    arrived_at: Time | None = None
+    """When the observation was appended to its raw stream: nothing can have been seen later. None: not known."""
+
+    def __post_init__(self) -> None:
+        _utc(self, "arrived_at")
 
     @property
     def record_id(self) -> str:
@@ -183,9 +188,11 @@ class EnrichedItem(Record, frozen=True, kw_only=True):
     """event time of the first sighting: fixed, part of the primary key in the stores."""
     seq: Count
     """The number of the decision: the version of the item."""
+    arrived_at: Time | None = None
+    """As of the EmbeddedItem: which of its times were believed depends on it."""
 
     def __post_init__(self) -> None:
-        _utc(self, "first_seen")
+        _utc(self, "first_seen", "arrived_at")
 
     @property
     def trend_id(self) -> str:

@@ -57,7 +57,7 @@ from streams.io import Addresser, Chunk, Outgoing, Partition, Positions
 from streams.merge import Merge
 from streams.records import Gap
 from streams.state import Restore, StateReader, cover_record
-from streams.table import GAPS, Scope, Stream
+from streams.table import DEAD_LETTERS, GAPS, Scope, Stream
 
 log = logging.getLogger(__name__)
 
@@ -251,7 +251,7 @@ class Session:
                 "compression.type": "lz4",
                 "linger.ms": 5,
                 "batch.size": 262_144,
-                "message.max.bytes": 2 * self.kafka.max_record_bytes + 65_536,
+                "message.max.bytes": DEAD_LETTERS.largest_bytes(self.kafka),
                 "queue.buffering.max.messages": self.limits.send_records,
                 "queue.buffering.max.kbytes": 262_144,
             }

@@ -18,8 +18,8 @@ from streams.config import KafkaConfig
 from streams.errors import StateMismatchError, UnavailableError
 from streams.io import Outgoing, Partition
 
-COVER_PREFIX: Final = b"cover:"
-"""Keys of cover records; a flow's own state keys never start with it."""
+COVER_PREFIX: Final = b"\x00cover:"
+"""Keys of cover records. No flow's own key starts with it: no record that was decoded holds a NUL character."""
 READ_BATCH_RECORDS: Final = 10_000
 WATERMARK_S: Final = 30.0
 STALL_S: Final = 120.0

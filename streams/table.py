@@ -26,6 +26,8 @@ from streams.records import (
 
 DAY_MS = 86_400_000
 MIB = 1_048_576
+ROOM_BYTES = 524_288
+"""What a derived record may add to the largest observation: vector, ids, five leading items with their URLs."""
 
 SOURCES: tuple[str, ...] = ("file", "synthetic", "rss", "hackernews")
 """Every known source has its raw stream from the start, so that embed can subscribe to all of them."""
@@ -69,11 +71,15 @@ class Stream:
             parts.append(generation)
         return ".".join([*parts, self.name])
 
+    def largest_bytes(self, kafka: KafkaConfig) -> int:
+        """What the broker takes at most as one record of this stream."""
+        return self.record_limits * (kafka.max_record_bytes + ROOM_BYTES)
+
     def broker_config(self, kafka: KafkaConfig) -> dict[str, str]:
         """Its settings on the broker. LogAppendTime everywhere: a replayed September is not deleted as old."""
         config = {
             "message.timestamp.type": "LogAppendTime",
-            "max.message.bytes": str(self.record_limits * kafka.max_record_bytes + 65_536),
+            "max.message.bytes": str(self.largest_bytes(kafka)),
             "min.insync.replicas": str(kafka.min_insync),
         }
         if self.retention_ms is not None:

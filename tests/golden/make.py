@@ -64,11 +64,13 @@ def examples() -> list[Record]:
     text_hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
     return [
         item,
-        EmbeddedItem(item=item, text_hash=text_hash, vector=vector, model="null", dimensions=4),
+        EmbeddedItem(
+            item=item, text_hash=text_hash, vector=vector, model="null", dimensions=4, arrived_at=later
+        ),
         EnrichedItem(
             generation="g1", item=item, change=Change.FIRST, text_hash=text_hash, vector=vector, model="null",
             dimensions=4, topic_id=topic_id, similarity=0.75, is_new_topic=False, echo_of=item_id_of("rss", "0"),
-            first_seen=at, seq=42,
+            first_seen=at, seq=42, arrived_at=later,
         ),
         Mention(
             generation="g1", trend_id="term:moon", item_id=item_id, topic_id=topic_id, home=False, event_time=at,
