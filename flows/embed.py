@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flows.guard import Decoded
-from flows.runtime import Wired, outbox, pipeline
+from flows.runtime import LOCAL_MODEL_S, Wired, outbox, pipeline
 from models.embed_step import EmbedEngine, check
 from streams.codec import RecordError
 from streams.dead_letters import Received, count_letters, letter_of, logged_at
@@ -49,6 +49,7 @@ def _check_identity(
     return good, letters
 
 
-def wire(session: Session, engine: EmbedEngine) -> Wired:
-    """read raw streams → decode → embed → items.embedded."""
-    return Wired(pipeline(session, EmbedStep(session, engine), stateless=True), close=engine.close)
+def wire(session: Session, engine: EmbedEngine, bound_s: float = LOCAL_MODEL_S) -> Wired:
+    """read raw streams → decode → embed → items.embedded. ``bound_s``: what one batch may take, at most."""
+    step = EmbedStep(session, engine)
+    return Wired(pipeline(session, step, stateless=True, bound_s=bound_s), close=engine.close)

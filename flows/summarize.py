@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.guard import Decoded
-from flows.runtime import Wired, outbox, pipeline
+from flows.runtime import LOCAL_MODEL_S, Wired, outbox, pipeline
 from models.summaries import SummarizeEngine
 from streams.dead_letters import Received, apart, misplaced
 from streams.io import Outbox
@@ -41,7 +41,7 @@ class SummarizeStep:
 def wire(session: Session, engine: SummarizeEngine) -> Wired:
     """read topics.updates → decode → summarize → topics.summaries, summarize.state."""
     return Wired(
-        pipeline(session, SummarizeStep(session, engine)),
+        pipeline(session, SummarizeStep(session, engine), bound_s=LOCAL_MODEL_S),
         engine.restore,
         before_run=engine.finish_restore,
     )

@@ -60,8 +60,13 @@ class FlowStatus:
     # -- told by the worker -------------------------------------------------------------------------------------
 
     def enter(self, phase: Phase, detail: str = "") -> None:
-        """Begin a phase. Entered again: it still gets on with it (joining and standing by say so at each poll)."""
+        """Begin a phase. Entered again: it still gets on with it (joining and standing by say so at each poll).
+
+        A process that is stopping (another thread may have said so) begins nothing any more; it can still fail.
+        """
         self.progressed_at = self.clock()
+        if self.phase is Phase.STOPPING and phase is not Phase.FAILED:
+            return
         self.phase, self.detail = phase, detail
 
     def progressed(self) -> None:

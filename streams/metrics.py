@@ -51,3 +51,8 @@ STORE_ROWS = Counter("trends_store_rows_total", "Rows that the store has written
 STORE_SECONDS = Histogram("trends_store_seconds", "Seconds of one batch on one shard.", ["shard"], buckets=_SECONDS)
 DB_CONNECTIONS = Gauge("db_connections_active", "Open connections to a database.", ["database"])
 DB_QUERY_SECONDS = Histogram("db_query_duration_seconds", "Seconds of a read query.", ["query_type"], buckets=_SECONDS)
+PROCESS_RESTARTS = Counter(
+    "trends_process_restarts_total",
+    "Processes started again by a supervisor, by why (ended, hung).",
+    ["process", "why"],
+)

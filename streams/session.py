@@ -307,6 +307,8 @@ class Session:
         assignment = self._assignment
         if self.spec.state is not None:
             self._restore_state(restore or _ignore, on_event, progress)
+            if self.stopping:
+                return False
         self._poll_paused(0)
         if self._assignment != assignment:
             raise RestartRequired("the partitions changed while the state was read")
@@ -469,9 +471,11 @@ class Session:
         reader = self._state_reader
         if reader is None:
             reader = StateReader(self.kafka, self._state_name, {p for _, p in self.assigned}, restore)
-        reader.catch_up(lambda: self._poll_paused(0), restored)
+        whole = reader.catch_up(lambda: self._poll_paused(0), restored, lambda: self.stopping)
         reader.close()
         self._state_reader = None
+        if not whole:
+            return
         self._check_version(reader)
         self._check_covers(reader)
         seconds = time.monotonic() - began
@@ -648,11 +652,13 @@ class Session:
         try:
             self._consumer.list_topics(self._input_names[0], timeout=1.0)
             self._down_since = None
+            self.status.working()
         except KafkaException as error:
             if time.monotonic() - since > self.limits.broker_gone_s:
                 raise UnavailableError(
                     f"no broker at {self.kafka.bootstrap} for {self.limits.broker_gone_s:.0f} s: {error}"
                 ) from None
+            self.status.waiting(f"no broker answers at {self.kafka.bootstrap}")
 
     def _raise_if_changed(self) -> None:
         if self._changed:

@@ -132,8 +132,16 @@ class StateReader:
         self._versions[partition, covered] = version
         self.versions = set(self._versions.values())
 
-    def catch_up(self, keep_alive: Callable[[], None], progress: Callable[[int, int], None] | None = None) -> None:
+    def catch_up(
+        self,
+        keep_alive: Callable[[], None],
+        progress: Callable[[int, int], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Reads until the end that stood when this was called; calls ``keep_alive`` between batches.
+
+        Returns:
+            False where ``stop`` said so before the end was reached.
 
         Raises:
             UnavailableError: the end is not reached although nothing has moved for ``STALL_S`` seconds.
@@ -141,6 +149,8 @@ class StateReader:
         ends = high_watermarks(self._kafka, self._stream, self.partitions)
         moved_at = time.monotonic()
         while any(self._position[p] < ends[p] for p in self.partitions):
+            if stop():
+                return False
             before = sum(self._position.values())
             self.poll(0.1)
             keep_alive()
@@ -154,6 +164,7 @@ class StateReader:
                 raise UnavailableError(
                     f"reading state from {self._stream}: no progress for {STALL_S:.0f} s at {behind}"
                 )
+        return True
 
     def close(self) -> None:
         """Leaves the broker."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flows.runtime import Wired
+from flows.runtime import LOCAL_MODEL_S, REMOTE_MODEL_S, Wired
 from models.embedding import Embedder
 from streams.errors import SettingsError
 from streams.session import FlowSpec, Limits, Session
@@ -26,7 +26,8 @@ def prepare(flow: str, settings: Settings) -> tuple[FlowSpec, Wire]:
         from flows import embed
         from models.embed_step import EmbedEngine
 
-        return embed.SPEC, lambda s: embed.wire(s, EmbedEngine(embedder_of(settings)))
+        bound_s = REMOTE_MODEL_S if settings.embedder == "openai" else LOCAL_MODEL_S
+        return embed.SPEC, lambda s: embed.wire(s, EmbedEngine(embedder_of(settings)), bound_s)
     if flow == "cluster":
         from flows import cluster
         from models.clustering import ClusterConfig

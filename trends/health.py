@@ -29,6 +29,7 @@ EXCHANGE_S: Final = 5.0
 HEAD_BYTES: Final = 8_192
 ANSWER_BYTES: Final = 65_536
 """Of another process's answer, at most."""
+TURN_S: Final = 1.0
 COLLECT_HANG_S: Final = 60.0
 """The event loop of `trends collect` turns every second; still for so long, it hangs. (Each request has bounds of its
 own.)"""
@@ -88,6 +89,12 @@ class CollectAccount:
     def turned(self) -> None:
         """The loop has come round; said every second."""
         self._turned_at = self.clock()
+
+    async def turn(self) -> None:
+        """Says so for ever; a task of the loop."""
+        while True:
+            self.turned()
+            await asyncio.sleep(TURN_S)
 
     def health(self) -> Verdict:
         """The loop turns. Before it does (the router is read back) nothing can hang: every call has a bound."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trends.stack.processes import ProcessId, stop
+
+log = logging.getLogger(__name__)
 
 SUPERVISOR = "run"
 """The role of a process that keeps others running."""
@@ -36,15 +39,21 @@ def _folder(home: Path) -> Path:
 
 @contextlib.contextmanager
 def announced(home: Path, name: str, role: str, metrics: str | None = None) -> Iterator[RunFile]:
-    """Say that this process runs, for as long as the context lasts."""
+    """Say that this process runs, for as long as the context lasts.
+
+    Where nothing can be written (a container without a volume), it runs all the same, unlisted.
+    """
     process = ProcessId.of(os.getpid())
     assert process is not None
     entry = RunFile(name, role, process, metrics)
     path = _folder(home) / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.{process.pid}")
-    new.write_text(json.dumps(asdict(entry)) + "\n")
-    new.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(asdict(entry)) + "\n")
+        new.replace(path)
+    except OSError as error:
+        log.info("not listed in %s (%s): `trends status` there does not show this process", path.parent, error)
     try:
         yield entry
     finally:
@@ -64,6 +73,15 @@ def stop_supervisors(home: Path, grace_s: float) -> tuple[str, ...]:
     for entry in supervisors:
         stop(entry.process, first=signal.SIGTERM, grace_s=grace_s)
     return tuple(entry.name for entry in supervisors)
+
+
+def address_of(home: Path, name: str, pid: int) -> str | None:
+    """``host:port`` of the health and metrics of a process, by name and pid; None: it has not said it (yet)."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        entry = _read(_folder(home) / f"{name}.json")
+        if entry.process.pid == pid:
+            return entry.metrics
+    return None
 
 
 def running(home: Path) -> tuple[RunFile, ...]:

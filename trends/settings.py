@@ -164,9 +164,31 @@ class Settings(BaseSettings):
         "info", description="Least important level that is logged."
     )
     metrics_host: str = Field(
-        "127.0.0.1", description="Address on which a process serves its Prometheus metrics; 0.0.0.0 in containers."
+        "127.0.0.1",
+        description="Address on which a process serves /health, /ready and /metrics; 0.0.0.0 in containers.",
     )
-    metrics_port: int = Field(0, ge=0, le=65_535, description="Port of the Prometheus metrics; 0: any free one.")
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Port of /health, /ready and /metrics; 0: any free one. `trends run` serves its own there, and its "
+        "processes theirs on the ports that follow.",
+    )
+    process_name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="Name of this flow process in its group, unlike any other of its flow; unset: FLOW-0.",
+    )
+    hang_s: float = Field(
+        90.0,
+        ge=1,
+        le=3_600,
+        description="A running flow process with lag that makes no progress for so long hangs, s. Above the time for "
+        "which a neighbour's open transaction can hold its records back.",
+    )
+    silent_s: float = Field(
+        15.0, ge=1, le=3_600, description="A process that does not answer at /health for so long hangs, s."
+    )
 
     _file: Path | None = PrivateAttr(None)
     _given: frozenset[str] = PrivateAttr(frozenset())

@@ -36,4 +36,4 @@ def test_metrics_ports_are_free_ones_or_follow_each_other(tmp_path: Path) -> Non
         return [spec.environment["TRENDS_METRICS_PORT"] for spec in specs]
 
     assert ports(0) == ["0", "0", "0"]
-    assert ports(9100) == ["9100", "9101", "9102"]
+    assert ports(9100) == ["9101", "9102", "9103"], "the supervisor itself is at 9100"

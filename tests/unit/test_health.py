@@ -91,6 +91,17 @@ def test_only_working_and_standing_by_are_ready(status: FlowStatus, phase: Phase
     assert status.ready == (phase in (Phase.RUNNING, Phase.STANDING_BY))
 
 
+def test_a_process_that_is_stopping_is_not_ready_again_and_may_still_fail(status: FlowStatus) -> None:
+    status.enter(Phase.STOPPING)
+    status.working()
+    status.restoring(1, 2)
+    status.enter(Phase.RUNNING)
+    assert status.phase is Phase.STOPPING
+    assert not status.ready
+    status.enter(Phase.FAILED, "the broker is away")
+    assert status.phase is Phase.FAILED
+
+
 def test_stopping_is_bounded(status: FlowStatus, clock: Clock) -> None:
     status.enter(Phase.STOPPING)
     clock.now += STOP_BOUND_S + 1

@@ -25,6 +25,7 @@ COMMANDS: tuple[str, ...] = (
     "trends.cli.streams",
     "trends.cli.flow",
     "trends.cli.run",
+    "trends.cli.scale",
     "trends.cli.generations",
     "trends.cli.lag",
     "trends.cli.verify",

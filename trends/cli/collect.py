@@ -99,26 +99,31 @@ def _run(
     settings: Settings, connectors: Sequence[Connector], follow: bool, minutes: float | None, resume: bool
 ) -> tuple[tuple[SourceReport, ...], bool]:
     """Collects with a progress bar; Ctrl-C and SIGTERM end it cleanly. The reports, and whether it was interrupted."""
-    from prometheus_client import start_http_server
-
     from trends.collecting import collect as collecting
+    from trends.health import CollectAccount, HealthServer
     from trends.logs import configure_logging
     from trends.runfiles import announced
 
     configure_logging(settings, "collect", sys.stderr)
     interrupted = False
+    account = CollectAccount()
 
     async def main(bar: Bar) -> tuple[SourceReport, ...]:
+        def step(each: Step) -> None:
+            account.delivered[each.name] = each.delivered
+            bar(each)
+
         task = asyncio.create_task(
             collecting(
                 settings, connectors, follow=follow, resume=resume, for_s=None if minutes is None else minutes * 60,
-                progress=bar,
+                progress=step,
             )
         )  # fmt: skip
+        turning = asyncio.create_task(account.turn())
 
         def stop() -> None:
             nonlocal interrupted
-            interrupted = True
+            interrupted = account.stopping = True
             task.cancel()
 
         loop = asyncio.get_running_loop()
@@ -128,16 +133,15 @@ def _run(
             return await task
         except asyncio.CancelledError:  # before anything was collected
             return ()
+        finally:
+            turning.cancel()
 
-    server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
-    try:
-        with (
-            announced(settings.home, "collect", "collect", f"{settings.metrics_host}:{server.server_port}"),
-            Bar() as bar,
-        ):
-            return asyncio.run(main(bar)), interrupted
-    finally:
-        server.shutdown()
+    with (
+        HealthServer(settings.metrics_host, settings.metrics_port, account) as server,
+        announced(settings.home, "collect", "collect", server.address),
+        Bar() as bar,
+    ):
+        return asyncio.run(main(bar)), interrupted
 
 
 class Bar:

@@ -6,10 +6,12 @@ import logging
 from typing import Annotated
 
 import typer
-from prometheus_client import start_http_server
 
-from streams.session import OnGap, Session
+from flows.stopping import StopSignals
+from streams.errors import ExitCode, TrendsError
+from streams.session import OnGap
 from trends.cli.context import GenerationOption, current_settings
+from trends.settings import Settings
 
 log = logging.getLogger("trends.flow")
 
@@ -23,7 +25,10 @@ def flow(
     name: Annotated[str, typer.Argument(help="embed, cluster, score, summarize or store.")],
     process: Annotated[
         str | None,
-        typer.Option("--name", help="Name of this process, unlike any other of its flow; FLOW-0, if not given."),
+        typer.Option(
+            "--name",
+            help="Name of this process, unlike any other of its flow; TRENDS_PROCESS_NAME or FLOW-0, if not given.",
+        ),
     ] = None,
     on_gap: Annotated[
         OnGap | None,
@@ -37,29 +42,49 @@ def flow(
     for which no partition is left stand by. The name is its place in the group: started again under the same name it
     gets its partitions back at once, and a second process of that name makes the first one end.
 
+    SIGTERM and Ctrl-C finish what was begun and end it within ten seconds; its place is kept for its successor.
+    SIGUSR1 gives the place away as well: its partitions go to the others at once. /health (is it alive and getting
+    on), /ready (does it work, or stand by) and /metrics are served at TRENDS_METRICS_HOST:TRENDS_METRICS_PORT. Nothing
+    is kept on disk: a read-only data folder will do.
+
     \b
     Exit codes: 0 stopped, 69 Kafka or a store cannot be reached, 76 another process of that name took over, 78 a
     person must decide.
     \b
     Examples:
       trends flow embed --name embed-0
-      TRENDS_METRICS_PORT=9100 trends flow store --name "$HOSTNAME"
+      TRENDS_METRICS_PORT=9100 TRENDS_PROCESS_NAME=$HOSTNAME trends flow store
     """
+    with StopSignals() as signals:
+        settings = current_settings(on_gap=on_gap, generation=generation, process_name=process)
+        code = _run(name, settings.process_name or f"{name}-0", settings, signals)
+    raise typer.Exit(int(code))
+
+
+def _run(flow: str, process: str, settings: Settings, signals: StopSignals) -> ExitCode:
     from flows.runtime import run
+    from streams.health import FlowStatus, Phase
+    from streams.session import Session
     from trends.flows import limits, prepare
     from trends.following import following
+    from trends.health import FlowAccount, HealthServer
     from trends.logs import configure_logging
     from trends.runfiles import announced
 
-    settings = current_settings(on_gap=on_gap, generation=generation)
-    process = process or f"{name}-0"
     configure_logging(settings, process)
-    settings = following(settings).settings
-    spec, wire = prepare(name, settings)
-    server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
-    log.info("metrics at http://%s:%d/metrics", settings.metrics_host, server.server_port)
-    session = Session(settings.kafka(), settings.generation, spec, process, limits(settings), settings.on_gap)
-    with announced(settings.home, process, name, f"{settings.metrics_host}:{server.server_port}"):
-        code = run(session, wire)
-    server.shutdown()
-    raise typer.Exit(int(code))
+    account = FlowAccount(FlowStatus(flow, process, settings.generation), settings.hang_s)
+    with (
+        HealthServer(settings.metrics_host, settings.metrics_port, account) as server,
+        announced(settings.home, process, flow, server.address),
+    ):
+        log.info("health and metrics at http://%s", server.address)
+        try:
+            settings = following(settings).settings
+            spec, wire = prepare(flow, settings)
+            kafka = settings.kafka()
+            session = Session(kafka, settings.generation, spec, process, limits(settings), settings.on_gap)
+        except TrendsError as error:
+            account.status.enter(Phase.FAILED, str(error))
+            raise
+        account.status = session.status
+        return run(session, wire, signals)

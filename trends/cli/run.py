@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -16,10 +17,13 @@ from streams.errors import UnavailableError
 from streams.session import OnGap
 from trends.cli.context import GenerationOption, current_settings
 from trends.cli.output import out, progress
-from trends.flow_processes import MAX_PROCESSES, counts, flow_supervisor
+from trends.control import ControlServer, control_path
+from trends.flow_processes import MAX_PROCESSES, RunAccount, counts, flow_supervisor
 from trends.flows import FLOWS
 from trends.following import following
+from trends.health import HealthServer
 from trends.runfiles import SUPERVISOR, announced, running
+from trends.scaling import Scaler
 from trends.settings import Settings, environment_of
 from trends.stack.processes import spawn
 from trends.supervisor import Echo, Supervisor
@@ -53,10 +57,12 @@ def run(
 ) -> None:
     """Run flows as processes, with their log lines side by side, until Ctrl-C.
 
-    What fails is started again after a while, and what asks for it at once. A process that must not be started again
-    (another one of its name took over, or a person must decide) ends everything, with its exit code. Each process
-    keeps its log in the data folder (logs/NAME.log). More processes of a flow share its partitions; of cluster one
-    works, and the others stand by.
+    What fails is started again, at once at first, later and later while it goes on failing; what hangs (no progress
+    although there is lag, or no answer at its /health) is killed and started again. A process that must not be started
+    again (another one of its name took over, a person must decide, ten failures in a row) ends everything, with its
+    exit code. Each process keeps its log in the data folder (logs/NAME.log). More processes of a flow share its
+    partitions; of cluster one works, and the others stand by. `trends scale` changes how many there are while data
+    flows.
 
     \b
     Examples:
@@ -75,11 +81,22 @@ def run(
     # Lines of JSON carry the name of their process already, and stay lines of JSON.
     echo = prefixed() if settings.log_format == "text" else lambda _name, line: print(line, flush=True)
     supervisor = flow_supervisor(settings, wanted, echo)
-    with announced(settings.home, f"run-{supervisor.names[0]}", SUPERVISOR):
+    name = _free_name(settings, f"run-{supervisor.names[0]}")
+    with (
+        ControlServer(control_path(settings.home, name), Scaler(settings, supervisor).handle),
+        HealthServer(settings.metrics_host, settings.metrics_port, RunAccount(name, supervisor)) as server,
+        announced(settings.home, name, SUPERVISOR, server.address),
+    ):
         _until_signalled(supervisor)
     if supervisor.failure:
         print(supervisor.failure, file=sys.stderr)
     raise typer.Exit(int(supervisor.exit_code))
+
+
+def _free_name(settings: Settings, name: str) -> str:
+    """A name that no other `trends run` of this data folder has: its first process may have been scaled away."""
+    taken = {entry.name for entry in running(settings.home)}
+    return f"{name}-{os.getpid()}" if name in taken else name
 
 
 def prefixed() -> Echo:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Annotated
@@ -14,7 +16,8 @@ from rich.table import Table
 from streams.errors import ExitCode
 from trends.cli.context import current_settings
 from trends.cli.output import JsonOption, progress, show
-from trends.runfiles import running, stop_supervisors
+from trends.health import Verdict, ask
+from trends.runfiles import RunFile, running, stop_supervisors
 from trends.settings import Settings, masked
 from trends.stack import StackStatus
 from trends.stack.outside import kafka_answers, postgres_answers
@@ -135,10 +138,39 @@ def _whole_status(settings: Settings) -> _WholeStatus:
                 "up_s": round(time.time() - entry.process.started),
                 "memory_mib": entry.process.own_rss_bytes // 1_048_576,
                 "metrics": entry.metrics and f"http://{entry.metrics}/metrics",
+                "health": entry.metrics and f"http://{entry.metrics}/health",
+                **said,
             }
-            for entry in running(settings.home)
+            for entry, said in _asked(running(settings.home))
         ),
     )
+
+
+def _asked(entries: Sequence[RunFile]) -> Iterator[tuple[RunFile, dict[str, object]]]:
+    """Each process with what it says of itself, and how often its supervisor has started it again."""
+
+    async def ask_all() -> list[Verdict | None]:
+        return await asyncio.gather(*(ask_if(entry.metrics) for entry in entries))
+
+    async def ask_if(address: str | None) -> Verdict | None:
+        return await ask(address, "/health", CHECK_TIMEOUT_S) if address else None
+
+    answers = [dict(answer.body) if answer else {} for answer in asyncio.run(ask_all())]
+    restarts = {
+        (each["name"], each["pid"]): each["restarts"] for answer in answers for each in answer.get("processes", ())
+    }
+    for entry, answer in zip(entries, answers, strict=True):
+        silent = bool(entry.metrics) and not answer
+        yield (
+            entry,
+            {
+                "phase": "not answering" if silent else "hung" if answer.get("hung") else answer.get("phase"),
+                "detail": answer.get("hung") or answer.get("detail") or None,
+                "partitions": answer.get("partitions"),
+                "lag_records": answer.get("lag_records"),
+                "restarts": restarts.get((entry.name, entry.process.pid)),
+            },
+        )
 
 
 def _said(answer: bool) -> str:
@@ -151,11 +183,21 @@ def _tables(seen: _WholeStatus) -> RenderableType:
 
 def _processes(seen: _WholeStatus) -> Table:
     table = Table(header_style="bold")
-    for name in ("process", "pid", "up", "memory MiB", "metrics"):
-        table.add_column(name, justify="right" if name in ("pid", "up", "memory MiB") else "left", overflow="fold")
+    left = ("process", "phase", "health and metrics")
+    for name in ("process", "phase", "lag", "restarts", "pid", "up", "memory MiB", "health and metrics"):
+        table.add_column(name, justify="left" if name in left else "right", overflow="fold")
     for each in seen.processes:
         up_for = str(timedelta(seconds=int(str(each["up_s"]))))
-        table.add_row(str(each["name"]), str(each["pid"]), up_for, str(each["memory_mib"]), str(each["metrics"] or ""))
+        phase = str(each["phase"] or "").replace("_", " ")
+        colour = {"running": "green", "standing by": "green", "hung": "red", "not answering": "red"}.get(
+            phase, "yellow"
+        )
+        lag, restarts = each["lag_records"], each["restarts"]
+        table.add_row(
+            str(each["name"]), f"[{colour}]{phase}[/{colour}]" if phase else "",
+            "" if lag is None else f"{lag:,}", "" if restarts is None else str(restarts),
+            str(each["pid"]), up_for, str(each["memory_mib"]), str(each["metrics"] or "").removesuffix("/metrics"),
+        )  # fmt: skip
     return table
 
 

@@ -58,6 +58,15 @@ class ProcessId:
         return self.find() is not None
 
     @property
+    def parent_pid(self) -> int | None:
+        """Who started it; None where it is gone."""
+        process = self.find()
+        if process is not None:
+            with contextlib.suppress(psutil.Error):
+                return int(process.ppid())
+        return None
+
+    @property
     def own_rss_bytes(self) -> int:
         """Resident memory of the process alone; 0 where it is gone."""
         process = self.find()
