@@ -19,6 +19,18 @@ Headers = list[tuple[str, bytes]]
 HEADER_SCHEMA: Final = "schema"
 HEADER_VERSION: Final = "schema-version"
 HEADER_RECORD_ID: Final = "record-id"
+HEADER_REDRIVEN_FROM: Final = "redriven-from"
+"""Of a record that was sent again: the letter_id of its last failure …"""
+HEADER_REDRIVEN_FOR: Final = "redriven-for"
+"""… the flow that had given it up, which alone reads it again: the others have dealt with it …"""
+HEADER_ATTEMPTS: Final = "attempts"
+"""… how often it has failed …"""
+HEADER_FIRST_LETTER: Final = "first-letter"
+HEADER_FIRST_FAILED: Final = "first-failed-at"
+"""… and its first failure."""
+REDRIVE_HEADERS: Final = frozenset(
+    {HEADER_REDRIVEN_FROM, HEADER_REDRIVEN_FOR, HEADER_ATTEMPTS, HEADER_FIRST_LETTER, HEADER_FIRST_FAILED}
+)
 
 _encoder = msgspec.json.Encoder()
 _NUL_ESCAPE = b"\\u0000"

@@ -7,12 +7,20 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from streams import metrics
-from streams.codec import RecordError, decode
+from streams.codec import (
+    HEADER_ATTEMPTS,
+    HEADER_FIRST_FAILED,
+    HEADER_FIRST_LETTER,
+    HEADER_REDRIVEN_FOR,
+    HEADER_REDRIVEN_FROM,
+    RecordError,
+    decode,
+)
 from streams.errors import FailureLimitError
 from streams.io import Chunk, Partition
 from streams.keys import is_place_of, partition_of
@@ -23,13 +31,15 @@ R = TypeVar("R", bound=Record)
 WHOLE_BYTES: Final = 1_048_576
 """Up to here the original travels whole …"""
 HEAD_BYTES: Final = 65_536
-"""… else this much of it, and its sha256."""
+"""… else this much of it, and its sha256; also what is kept of a key, and of all headers together."""
 DERIVED_BYTES: Final = 65_536
 """What a derived record may have more than the observation in it: a vector and what was decided."""
 ERROR_CHARS: Final = 1_000
 HEADERS: Final = 32
 HEADER_CHARS: Final = 200
-"""Of the original's headers, so many, and so much of each name and value: a letter must fit into its stream."""
+"""Of the original's headers, so many, and so much of each name and value, are shown."""
+OWN_HEADERS: Final = 3
+"""A record of ours that was never redriven has no more headers than these."""
 WINDOW_RECORDS: Final = 1_000
 IN_A_ROW: Final = 200
 
@@ -45,12 +55,41 @@ def _base64(data: bytes | None) -> str | None:
     return None if data is None else base64.b64encode(data).decode("ascii")
 
 
-def _carried(value: bytes | None) -> tuple[str | None, int, str | None]:
-    """base64 of what is kept of the original, its length, its sha256."""
+class _Kept(NamedTuple):
+    """What is kept of an original's bytes."""
+
+    data: str | None
+    """base64."""
+    length: int
+    sha256: str | None
+    whole: bool
+
+
+def _kept(value: bytes | None) -> _Kept:
     if value is None:
-        return None, 0, None
-    kept = value if len(value) <= WHOLE_BYTES else value[:HEAD_BYTES]
-    return _base64(kept), len(value), hashlib.sha256(value).hexdigest()
+        return _Kept(None, 0, None, True)
+    whole = len(value) <= WHOLE_BYTES
+    kept = value if whole else value[:HEAD_BYTES]
+    return _Kept(_base64(kept), len(value), hashlib.sha256(value).hexdigest(), whole)
+
+
+_Headers = list[tuple[str, bytes | None]]
+
+
+def _headers(message: Any) -> tuple[_Headers, bool]:
+    """A message's headers, as many as fit into ``HEAD_BYTES``, and whether these are all."""
+    try:
+        found: _Headers = [(str(name), value) for name, value in message.headers() or ()]
+    except Exception:  # a name that is no UTF-8: the client cannot hand it out
+        return [], False
+    kept: _Headers = []
+    size = 0
+    for name, value in found:
+        size += len(name) + len(value or b"")
+        if size > HEAD_BYTES:
+            return kept, False
+        kept.append((name, value))
+    return kept, True
 
 
 def logged_at(message: Any) -> datetime | None:
@@ -69,8 +108,14 @@ def headers_of_message(message: Any) -> list[tuple[str, bytes | None]] | None:
 
 
 def letter_of(message: Any, reason: Reason, error: str, flow: str, clock: Clock = now_utc) -> DeadLetter:
-    """The dead letter of a message that was read from a stream."""
-    value, value_bytes, sha256 = _carried(message.value())
+    """The dead letter of a message that was read from a stream; one that was redriven keeps its history."""
+    value, key = _kept(message.value()), message.key()
+    headers, all_headers = _headers(message)
+    shown = tuple(
+        (_printable(name)[:HEADER_CHARS], _printable((v or b"").decode("utf-8", "replace"))[:HEADER_CHARS])
+        for name, v in headers[:HEADERS]
+    )
+    exact = headers == [(name, v.encode()) for name, v in shown]
     return DeadLetter(
         letter_id=f"{message.topic()}/{message.partition()}/{message.offset()}",
         stream=message.topic(),
@@ -79,24 +124,46 @@ def letter_of(message: Any, reason: Reason, error: str, flow: str, clock: Clock 
         reason=reason,
         error=_printable(error),
         flow=flow,
-        key=_base64(message.key()),
-        value=value,
-        value_bytes=value_bytes,
-        value_sha256=sha256,
-        headers=tuple(
-            (_printable(name)[:HEADER_CHARS], _printable((v or b"").decode("utf-8", "replace"))[:HEADER_CHARS])
-            for name, v in (headers_of_message(message) or ())[:HEADERS]
-        ),
+        key=_base64(key if key is None else key[:HEAD_BYTES]),
+        value=value.data,
+        value_bytes=value.length,
+        value_sha256=value.sha256,
+        headers=shown,
+        header_bytes=None if exact else tuple((name, _base64(v)) for name, v in headers),
+        whole=value.whole and all_headers and len(key or b"") <= HEAD_BYTES,
         logged_at=logged_at(message),
         failed_at=clock(),
+        **_history(dict(headers)),
     )
+
+
+def _history(headers: Mapping[str, bytes | None]) -> dict[str, Any]:
+    """What the headers of a redriven record tell of its failures; nothing where anybody has put rubbish there."""
+    try:
+        before = (headers.get(HEADER_REDRIVEN_FROM) or b"").decode()[:1024]
+        first_failed = (headers.get(HEADER_FIRST_FAILED) or b"").decode()
+        if not before or not first_failed.endswith("+00:00"):
+            return {}
+        return {
+            "attempts": min(int(headers.get(HEADER_ATTEMPTS) or b"1"), 1_000_000) + 1,
+            "redriven_from": before,
+            "first_letter": (headers.get(HEADER_FIRST_LETTER) or b"").decode()[:1024] or before,
+            "first_failed_at": datetime.fromisoformat(first_failed),
+        }
+    except ValueError:
+        return {}
+
+
+def for_another(headers: Sequence[tuple[str, Any]], flow: str) -> bool:
+    """Whether a record was redriven for another flow: this one has dealt with the original."""
+    return any(name == HEADER_REDRIVEN_FOR and value != flow.encode() for name, value in headers)
 
 
 def unsent_letter(
     stream: str, external_id: str, key: str, value: bytes, reason: Reason, error: str, flow: str, clock: Clock = now_utc
 ) -> DeadLetter:
     """The dead letter of a record that never got into its stream (it has no offset)."""
-    kept, value_bytes, sha256 = _carried(value)
+    kept = _kept(value)
     return DeadLetter(
         letter_id=f"{stream}/{external_id}"[:1024],
         stream=stream,
@@ -106,9 +173,10 @@ def unsent_letter(
         error=_printable(error),
         flow=flow,
         key=_base64(key.encode("utf-8", "replace")),
-        value=kept,
-        value_bytes=value_bytes,
-        value_sha256=sha256,
+        value=kept.data,
+        value_bytes=kept.length,
+        value_sha256=kept.sha256,
+        whole=kept.whole,
         failed_at=clock(),
     )
 
@@ -196,6 +264,8 @@ class Decoder(Generic[R]):
         self._most = {
             name: max_record_bytes + (0 if kind is Observation else DERIVED_BYTES) for name, kind in kinds.items()
         }
+        # Raw streams have one reader, and anybody may write to them, any header.
+        self._raw = {name for name, kind in kinds.items() if kind is Observation}
         self._kinds = kinds
         self._flow = flow
         self._clock = clock
@@ -207,6 +277,8 @@ class Decoder(Generic[R]):
         for message in chunk.messages:
             try:
                 record = self._decode(message)
+                if record is None:
+                    continue
             except RecordError as error:
                 errs.append(letter_of(message, error.reason, str(error), self._flow, self._clock))
             except Exception as error:
@@ -217,11 +289,15 @@ class Decoder(Generic[R]):
         count_letters(errs)
         return oks, errs
 
-    def _decode(self, message: Any) -> R:
+    def _decode(self, message: Any) -> R | None:
+        """The record; None where it was sent again for another flow."""
         name, value = message.topic(), message.value()
+        headers = headers_of_message(message)
+        if headers and len(headers) > OWN_HEADERS and name not in self._raw and for_another(headers, self._flow):
+            return None
         if value is not None and len(value) > self._most[name]:
             raise RecordError(Reason.TOO_LARGE, f"{len(value):,} bytes; a record may have {self._most[name]:,}")
-        return decode(self._kinds[name], value, headers_of_message(message))
+        return decode(self._kinds[name], value, headers)
 
 
 def count_letters(letters: Sequence[DeadLetter]) -> None:

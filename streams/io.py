@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from msgspec.structs import replace
+
 from streams.codec import Headers, encode, headers_of
 from streams.config import KafkaConfig
 from streams.keys import partition_of
@@ -68,5 +70,19 @@ class Addresser:
         return Outgoing(self.name(stream), partition, key, value)
 
     def dead_letters(self, letters: Iterable[DeadLetter]) -> list[Outgoing]:
-        """Dead letters under their ids, so that repeats of one collapse for whoever keeps the newest."""
-        return [self.record(DEAD_LETTERS, letter, letter.letter_id) for letter in letters]
+        """Dead letters under their ids, so that repeats of one collapse; cut where they would not fit their stream."""
+        return [self._letter(letter) for letter in letters]
+
+    def _letter(self, letter: DeadLetter) -> Outgoing:
+        out = self.record(DEAD_LETTERS, letter, letter.letter_id)
+        most = DEAD_LETTERS.record_limits * self.kafka.max_record_bytes
+        if len(out.value or b"") <= most:
+            return out
+        # 4 characters of base64 are 3 bytes, so a whole number of them is still base64.
+        cut = replace(letter, value=(letter.value or "")[: most // 8 * 4], headers=(), header_bytes=None, whole=False)
+        out = self.record(DEAD_LETTERS, cut, letter.letter_id)
+        return (
+            out
+            if len(out.value or b"") <= most
+            else self.record(DEAD_LETTERS, replace(cut, key=None, value=None), letter.letter_id)
+        )

@@ -570,6 +570,14 @@ class Reason(StrEnum):
     """An unexpected exception in our own code: counts towards the limit that stops a flow."""
 
 
+class LetterStatus(StrEnum):
+    """What has become of a dead letter."""
+
+    OPEN = "open"
+    REDRIVEN = "redriven"
+    """Its original was sent again; where that fails too, a new letter says so."""
+
+
 class DeadLetter(Record, frozen=True, kw_only=True):
     """A record that could not be processed, with what is needed to understand it and to send it again."""
 
@@ -592,17 +600,31 @@ class DeadLetter(Record, frozen=True, kw_only=True):
     value_bytes: Count = 0
     value_sha256: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    """For a person: on one line, and whatever is no text replaced."""
     logged_at: Time | None = None
     """When the original was appended to its stream."""
     failed_at: Time
     attempts: Count = 1
+    """How often it has failed: 2 for the letter of a record that was redriven once."""
+    header_bytes: tuple[tuple[str, str | None], ...] | None = None
+    """base64 of the headers' values, only where ``headers`` does not have them exactly."""
+    whole: bool = True
+    """Whether key, value and headers are all here; what was cut cannot be redriven."""
+    status: LetterStatus = LetterStatus.OPEN
+    redriven_at: Time | None = None
+    redriven_from: str | None = None
+    """The letter_id of the failure before this one."""
+    first_letter: str | None = None
+    """The letter_id of its first failure; None where this is the first."""
+    first_failed_at: Time | None = None
 
     def __post_init__(self) -> None:
-        _utc(self, "logged_at", "failed_at")
+        _utc(self, "logged_at", "failed_at", "redriven_at", "first_failed_at")
 
     @property
     def record_id(self) -> str:
-        return stable_id("dead-letter", self.letter_id, str(self.attempts))
+        redriven = (self.redriven_at.isoformat(),) if self.redriven_at else ()
+        return stable_id("dead-letter", self.letter_id, str(self.attempts), *redriven)
 
 
 RECORD_TYPES: tuple[type[Record], ...] = (

@@ -53,6 +53,8 @@ class Stream:
     retention_ms: int | None = 30 * DAY_MS
     """None: compacted, the newest record of a key is kept for good."""
     placed_by: Literal["key", "trend", "one"] = "key"
+    collapses: bool = False
+    """Whether, within its retention, only the newest record of a key is kept."""
     record_limits: int = 1
     """How many times the size limit of a record one of this stream may have."""
 
@@ -83,10 +85,14 @@ class Stream:
             "min.insync.replicas": str(kafka.min_insync),
         }
         if self.retention_ms is not None:
-            return config | {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
+            config |= {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
+            if not self.collapses:
+                return config
+            # What replaces or removes a record says so until the record would have gone by itself.
+            config |= {"delete.retention.ms": str(self.retention_ms)}
         # Kafka's defaults never compact the active gigabyte: state would be read back in full at every start.
         return config | {
-            "cleanup.policy": "compact",
+            "cleanup.policy": "compact,delete" if self.collapses else "compact",
             "segment.bytes": str(64 * MIB),
             "segment.ms": "600000",
             "min.cleanable.dirty.ratio": "0.1",
@@ -153,7 +159,8 @@ GENERATIONS = Stream(
 )  # fmt: skip
 DEAD_LETTERS = Stream(
     "dead.letters", "stream/partition/offset", DeadLetter, "what could not be processed, and why",
-    scope=Scope.ALL, record_limits=2,  # a whole original of 1 MiB, in base64
+    scope=Scope.ALL, partitions=4, collapses=True,  # all versions of a letter in one partition, whatever grows
+    record_limits=2,  # a whole original of 1 MiB, in base64
 )  # fmt: skip
 
 TABLE: tuple[Stream, ...] = (

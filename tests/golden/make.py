@@ -26,6 +26,7 @@ from streams.records import (
     GenerationState,
     Kind,
     LeadingItem,
+    LetterStatus,
     Life,
     Mention,
     Observation,
@@ -108,7 +109,9 @@ def examples() -> list[Record]:
             letter_id="raw.rss/3/17", stream="raw.rss", partition=3, offset=17, reason=Reason.NOT_JSON,
             error="JSON is malformed: invalid character (byte 0)", flow="embed", key="dGVybTpvcmJpdA==",
             value="bm90IGpzb24=", value_bytes=8, value_sha256=text_hash, headers=(("schema", "observation"),),
-            logged_at=at, failed_at=later, attempts=1,
+            logged_at=at, failed_at=later, attempts=2, header_bytes=(("schema", "b2JzZXJ2YXRpb24="),), whole=False,
+            status=LetterStatus.REDRIVEN, redriven_at=later, redriven_from="raw.rss/3/16",
+            first_letter="raw.rss/3/15", first_failed_at=at,
         ),
         Gap(
             generation="g1", flow="embed", stream="raw.rss", partition=3, first=1_200, until=2_400, process="embed-0",

@@ -173,7 +173,9 @@ def _named(name: str) -> Stream:
 
 
 def _kept(stream: Stream) -> str:
-    return "compacted" if stream.retention_ms is None else f"{stream.retention_ms // 86_400_000} days"
+    if stream.retention_ms is None:
+        return "compacted"
+    return f"{stream.retention_ms // 86_400_000} days" + (", the newest of a key" if stream.collapses else "")
 
 
 def _as_json(state: StreamState) -> dict[str, Any]:
