@@ -11,19 +11,23 @@ from __future__ import annotations
 
 import resource
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
 
 from models.clustering import ClusterConfig
+from models.engine import AHEAD_OF_CLOCK, RECENT_ITEMS
 from models.scoring import ScoringConfig
 from sinks.postgres import PostgresConfig
 from streams.errors import UnavailableError
 from streams.keys import partition_of
+from streams.partitions import growth
+from streams.records import Reason
 from streams.table import (
     DEAD_LETTERS,
     EMBEDDED,
@@ -60,6 +64,7 @@ DERIVED: Final[dict[str, tuple[Stream, ...]]] = {
 }
 """What each flow writes: what stands there when the flow has passed the cut of its inputs has to be accounted for."""
 
+T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 """What is being done, how far it is, of how much."""
 
@@ -103,7 +108,9 @@ class _Audit:
         self._book = Book(examples)
         self._log = stack.enter_context(closing(Log(self._kafka, settings.generation)))
         self._stores = stores.Stores(self._config)
-        self._letters: Ints = np.empty(0, np.int64)
+        self._growth = growth(self._kafka)
+        self._excused: Ints = np.empty(0, np.int64)
+        self._refused: Ints = np.empty(0, np.int64)
         self._letter_count = 0
         self._forgotten: set[int] = set()
         self._rows: dict[str, int] = {}
@@ -113,6 +120,7 @@ class _Audit:
         self._oldest_seen = 2**62
         self._newest_slice = -(2**62)
         self._highest_seq = -1
+        self._recent: dict[int, deque[int]] = {}
         self._slice_s = ScoringConfig().slice_s
 
     # -- in order -----------------------------------------------------------------------------------------------
@@ -226,29 +234,49 @@ class _Audit:
                 self._log.read(part, lambda messages, t=taker, p=part: t(p, messages), step)  # type: ignore[misc]
 
     def _read_letters(self, step: Callable[[int], None]) -> None:
-        """Which places are dead letters: by their keys, so that one that was purged still counts."""
-        found: set[int] = set()
+        """Which places are dead letters, and whose: of store, of the flow before it, or (once removed) of both."""
+        excused: set[int] = set()
+        refused: set[int] = set()
 
         def take(messages: list[Any]) -> None:
             for message in messages:
-                key = (message.key() or b"").decode("utf-8", "replace")
-                name, _, offset = key.rpartition("/")
-                name, _, partition = name.rpartition("/")
-                part = self._names.get(name)
-                if part is not None and offset.isdecimal() and partition.isdecimal():
-                    found.add(rel.place_of(part.number, int(partition), int(offset)))
+                place, flow_s, store_s = self._letter(message)
+                if place is not None:
+                    excused.update((place,) if flow_s else ())
+                    refused.update((place,) if store_s else ())
 
         self._log.read(self._parts[DEAD_LETTERS], take, step)
-        self._letters = np.sort(np.fromiter(found, np.int64, len(found)))
-        self._letter_count = len(found)
+        self._excused = np.sort(np.fromiter(excused, np.int64, len(excused)))
+        self._refused = np.sort(np.fromiter(refused, np.int64, len(refused)))
+        self._letter_count = len(excused | refused)
+
+    def _letter(self, message: Any) -> tuple[int | None, bool, bool]:
+        """The place of a dead letter, whether it excuses the flow that reads its stream next, and whether store."""
+        flow_s = store_s = True
+        try:
+            letter = _LETTER.decode(message.value() or b"")
+            name, partition, offset = letter.stream, letter.partition, letter.offset
+            if letter.reason in _OF_ONE_FLOW:
+                flow_s, store_s = letter.flow != "store", letter.flow == "store"
+        except msgspec.MsgspecError:  # removed by `trends dead-letters purge`: its key is left
+            head, _, last = (message.key() or b"").decode("utf-8", "replace").rpartition("/")
+            name, _, number = head.rpartition("/")
+            if not (last.isdecimal() and number.isdecimal()):
+                return None, False, False
+            partition, offset = int(number), int(last)
+        part = self._names.get(name)
+        if part is None or not 0 <= partition < len(part.begins) or offset < 0:
+            return None, False, False
+        return rel.place_of(part.number, partition, offset), flow_s, store_s
 
     def _append(self, relation: Spill, made: list[tuple[Any, ...]]) -> None:
         """Tuples to a relation; those that are dead letters are marked."""
         if not made:
             return
         rows: Rows = np.array(made, relation.dtype)
-        if len(self._letters):
-            rows["flags"][look_up(self._letters, rows["place"]) >= 0] |= rel.EXCUSED
+        if self._letter_count:
+            rows["flags"][look_up(self._excused, rows["place"]) >= 0] |= rel.EXCUSED
+            rows["flags"][look_up(self._refused, rows["place"]) >= 0] |= rel.REFUSED
         relation.append(rows)
 
     def _note_first(self, part: Part, messages: list[Any]) -> None:
@@ -258,10 +286,29 @@ class _Audit:
                 self._first_ms[key] = message.timestamp()[1]
 
     def _misplaced(self, part: Part, message: Any, trend_id: str, id_: str) -> None:
-        right = partition_of(trend_id, len(part.begins))
-        if right != message.partition():
-            where = f"{part.name}/{message.partition()}/{message.offset()}"
-            self._book.off_one("streams.partitions", Example(id_, where, f"its trend {trend_id!r} is in {right}"))
+        """A record must stand where its trend lives, or lived before the streams grew."""
+        partition = message.partition()
+        if partition_of(trend_id, self._growth.count) != partition:
+            line = self._growth.line_of(trend_id)
+            if partition not in line:
+                where = f"{part.name}/{partition}/{message.offset()}"
+                self._book.off_one(
+                    "streams.partitions", Example(id_, where, f"its trend {trend_id!r} is in partition {line[-1]}")
+                )
+
+    def _decoded(self, decode: Callable[[bytes], T], part: Part, message: Any) -> T | None:
+        """A derived record; None for one that was removed, and for one that nobody can read."""
+        if (value := message.value()) is None:
+            return None
+        try:
+            return decode(value)
+        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+            place = np.array([rel.place_of(part.number, message.partition(), message.offset())])
+            if look_up(self._excused, place)[0] < 0 and look_up(self._refused, place)[0] < 0:
+                where = f"{part.name}/{message.partition()}/{message.offset()}"
+                key = (message.key() or b"").decode("utf-8", "replace")
+                self._book.off_one("streams.readable", Example(key, where, str(error)))
+            return None
 
     def _take_raw(self, part: Part, messages: list[Any]) -> None:
         self._note_first(part, messages)
@@ -276,43 +323,51 @@ class _Audit:
                 asked = asked and self._in_events(item.event_time)
             except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
                 key = hash(place)  # it must be a dead letter
-            made.append((key, rel.RAW, rel.ASKED if asked else 0, 0, 0, place))
+            made.append((key, rel.RAW, rel.ASKED if asked else 0, 0, message.timestamp()[1], place))
         self._append(self._observations, made)
 
     def _take_embedded(self, part: Part, messages: list[Any]) -> None:
         self._note_first(part, messages)
         made, items, decode = [], [], _EMBEDDED.decode
         self._book.examined("streams.partitions", len(messages))
+        self._book.examined("streams.readable", len(messages))
         for message in messages:
-            if (value := message.value()) is None:
+            if (record := self._decoded(decode, part, message)) is None:
                 continue
-            record = decode(value)
             item = record.item
             partition, offset = message.partition(), message.offset()
             place = rel.place_of(part.number, partition, offset)
             asked = offset < part.asked[partition] and self._in_events(item.event_time)
             gone = item.kind == "deleted"
             flags = (rel.ASKED if asked else 0) | (rel.GONE if gone else 0)
+            again = rel.AGAIN if _again_for(message) else 0
             observed = item.observed_at
-            made.append((hash((item.item_id, observed)), rel.EMBEDDED, flags, 0, message.timestamp()[1], place))
-            seen = rel.seconds(observed)
+            made.append((hash((item.item_id, observed)), rel.EMBEDDED, flags | again, 0, message.timestamp()[1], place))
+            seen, tick = rel.seconds(observed), rel.tick_of(observed, record.arrived_at)
             self._newest_observed = max(self._newest_observed, seen)
-            items.append(
-                (hash(item.item_id), rel.EMBEDDED, flags, rel.tick_of(observed),
-                 rel.state_of(record.text_hash, item.engagement, gone), seen, 0, place)
-            )  # fmt: skip
+            flags |= rel.AHEAD if self._jumps(partition, seen) else 0
+            state = rel.state_of(record.text_hash, item.engagement, gone)
+            items.append((hash(item.item_id), rel.EMBEDDED, flags, tick, state, seen, 0, place))
             self._misplaced(part, message, item.trend_id, item.item_id)
         self._append(self._observations, made)
         self._append(self._items, items)
+
+    def _jumps(self, partition: int, seen_s: int) -> bool:
+        """Whether an observation lies so far ahead of those before it that cluster may take it for one of an earlier
+        time (``ClusterEngine._believed_us``): its item then need not show it."""
+        recent = self._recent.setdefault(partition, deque(maxlen=RECENT_ITEMS))
+        middle = sorted(recent)[len(recent) // 2] if len(recent) else seen_s
+        recent.append(seen_s)
+        return seen_s - middle > AHEAD_OF_CLOCK.total_seconds() / 2
 
     def _take_enriched(self, part: Part, messages: list[Any]) -> None:
         self._note_first(part, messages)
         made, items, decisions, decode = [], [], [], _ENRICHED.decode
         self._book.examined("streams.partitions", len(messages))
+        self._book.examined("streams.readable", len(messages))
         for message in messages:
-            if (value := message.value()) is None:
+            if (r := self._decoded(decode, part, message)) is None:
                 continue
-            r = decode(value)
             item, seq, change = r.item, r.seq, r.change
             partition, offset = message.partition(), message.offset()
             place = rel.place_of(part.number, partition, offset)
@@ -334,8 +389,9 @@ class _Audit:
             state = rel.state_of(r.text_hash, item.engagement, gone)
             items.append((key, rel.ENRICHED, of_item, seq, state, seen, look, place))
             trends = (item.trend_id, *item.mentions)
+            again = rel.AGAIN if _again_for(message) else 0
             decisions.append(
-                (seq, rel.ENRICHED, flags, key, rel.wrapped(sum(map(hash, trends))), _WEIGHTS.get(change, 0),
+                (seq, rel.ENRICHED, flags | again, key, rel.wrapped(sum(map(hash, trends))), _WEIGHTS.get(change, 0),
                  len(trends), place)
             )  # fmt: skip
             self._misplaced(part, message, item.trend_id, item.item_id)
@@ -347,20 +403,22 @@ class _Audit:
         self._note_first(part, messages)
         decisions, trends, rows, decode = [], [], [], _MENTION.decode
         self._book.examined("streams.partitions", len(messages))
+        self._book.examined("streams.readable", len(messages))
         for message in messages:
-            if (value := message.value()) is None:
+            if (r := self._decoded(decode, part, message)) is None:
                 continue
-            r = decode(value)
             partition, offset = message.partition(), message.offset()
             place = rel.place_of(part.number, partition, offset)
             asked = offset < part.asked[partition]
             self._first_seq.setdefault((part.name, partition), r.seq)
             flags = (rel.ASKED if asked and self._in_events(r.first_seen) else 0) | (rel.HOME if r.home else 0)
-            trend = hash(r.trend_id)
-            decisions.append((r.seq, rel.MENTION, flags, hash(r.item_id), trend, r.weight, 0, place))
+            trend, again_for = hash(r.trend_id), _again_for(message)
+            again = rel.AGAIN if again_for else 0
+            decisions.append((r.seq, rel.MENTION, flags | again, hash(r.item_id), trend, r.weight, 0, place))
             number = rel.seconds(r.first_seen) // self._slice_s
             self._newest_slice = max(self._newest_slice, number)
-            trends.append((trend, rel.MENTION, rel.ASKED if asked else 0, r.seq, r.weight, number, 0, place))
+            if again_for != b"store":
+                trends.append((trend, rel.MENTION, rel.ASKED if asked else 0, r.seq, r.weight, number, 0, place))
             key = hash((r.trend_id, r.item_id, r.first_seen))
             rows.append((key, rel.MENTION, flags, r.seq, r.weight, hash((r.topic_id, r.home)), place))
             self._misplaced(part, message, r.trend_id, r.item_id)
@@ -371,17 +429,18 @@ class _Audit:
     def _take_updates(self, part: Part, messages: list[Any]) -> None:
         made, decisions, decode = [], [], _UPDATE.decode
         self._book.examined("streams.partitions", len(messages))
+        self._book.examined("streams.readable", len(messages))
         for message in messages:
-            if (value := message.value()) is None:
+            if (r := self._decoded(decode, part, message)) is None:
                 continue
-            r = decode(value)
             partition, offset = message.partition(), message.offset()
             place = rel.place_of(part.number, partition, offset)
             flags = rel.ASKED if offset < part.asked[partition] else 0
+            flags |= rel.AGAIN if _again_for(message) else 0
             ended = r.life in ("merged", "faded")
             if ended:
                 decisions.append((r.seq, rel.UPDATE, flags, 0, 0, 0, 0, place))
-                if flags:
+                if flags & rel.ASKED:
                     self._highest_seq = max(self._highest_seq, r.seq)
             due = not ended and r.size >= SUMMARY_SIZE and r.items
             made.append(
@@ -396,13 +455,13 @@ class _Audit:
     def _take_summaries(self, part: Part, messages: list[Any]) -> None:
         made, decode, most = [], _SUMMARY.decode, self._config.title_chars
         self._book.examined("streams.partitions", len(messages))
+        self._book.examined("streams.readable", len(messages))
         for message in messages:
-            if (value := message.value()) is None:
+            if (r := self._decoded(decode, part, message)) is None:
                 continue
-            r = decode(value)
             partition, offset = message.partition(), message.offset()
             made.append(
-                (hash(r.topic_id), rel.SUMMARY, rel.ASKED if offset < part.asked[partition] else 0,
+                (hash(r.topic_id), rel.SUMMARY, self._flags(part, message),
                  stores.version_of_summary(r.topic_seq, r.attempt), r.attempt, 0, hash(r.headline[:most]),
                  rel.place_of(part.number, partition, offset))
             )  # fmt: skip
@@ -412,17 +471,21 @@ class _Audit:
     def _take_scores(self, part: Part, messages: list[Any]) -> None:
         made, decode = [], _SCORE.decode
         self._book.examined("streams.partitions", len(messages))
+        self._book.examined("streams.readable", len(messages))
         for message in messages:
-            if (value := message.value()) is None:
+            if (r := self._decoded(decode, part, message)) is None:
                 continue
-            r = decode(value)
             partition, offset = message.partition(), message.offset()
             made.append(
-                (hash(r.trend_id), rel.SCORE, rel.ASKED if offset < part.asked[partition] else 0, r.version, r.total, 0,
+                (hash(r.trend_id), rel.SCORE, self._flags(part, message), r.version, r.total, 0,
                  hash((r.total, r.items, r.slice_start)), rel.place_of(part.number, partition, offset))
             )  # fmt: skip
             self._misplaced(part, message, r.trend_id, r.trend_id)
         self._append(self._trends, made)
+
+    def _flags(self, part: Part, message: Any) -> int:
+        asked = message.offset() < part.asked[message.partition()]
+        return (rel.ASKED if asked else 0) | (rel.AGAIN if _again_for(message) else 0)
 
     # -- judging ------------------------------------------------------------------------------------------------
 
@@ -564,6 +627,22 @@ class _Audit:
         )
 
 
+HEADER_REDRIVEN_FOR: Final = "redriven-for"
+OWN_HEADERS: Final = 3
+"""A record of ours that was never sent again has no more headers than these."""
+_OF_ONE_FLOW: Final = frozenset({Reason.STORE_REFUSED, Reason.OUR_FAILURE, Reason.INVALID_VALUE})
+"""Reasons that one reader of a stream may have and the others not."""
+
+
+def _again_for(message: Any) -> bytes | None:
+    """For which flow a dead letter was sent again; None where it was not."""
+    headers = message.headers()
+    if not headers or len(headers) <= OWN_HEADERS:
+        return None
+    return next((value for name, value in headers if name == HEADER_REDRIVEN_FOR), None)
+
+
+_LETTER = msgspec.json.Decoder(rel.LetterFields)
 _RAW = msgspec.json.Decoder(rel.RawFields)
 _EMBEDDED = msgspec.json.Decoder(rel.EmbeddedFields)
 _ENRICHED = msgspec.json.Decoder(rel.EnrichedFields)

@@ -13,6 +13,8 @@ import numpy as np
 
 from trends.verify.book import Book
 from trends.verify.relations import (
+    AGAIN,
+    AHEAD,
     ASKED,
     DUE,
     EMBEDDED,
@@ -22,6 +24,7 @@ from trends.verify.relations import (
     GONE,
     MENTION,
     RAW,
+    REFUSED,
     ROW,
     SCORE,
     SUMMARY,
@@ -74,13 +77,15 @@ def _sides(rows: Rows, *sides: int) -> Mask:
 def observations(rows: Rows, facts: Facts, book: Book) -> None:
     """raw → embedded → decisions, by item and time of the observation."""
     groups = Groups(rows["key"])
-    raw, embedded, enriched = (rows["side"] == side for side in (RAW, EMBEDDED, ENRICHED))
+    once = ~_flag(rows, AGAIN) | (rows["side"] == RAW)
+    raw, embedded, enriched = ((rows["side"] == side) & once for side in (RAW, EMBEDDED, ENRICHED))
     asked, excused = _flag(rows, ASKED), _flag(rows, EXCUSED)
     sent, written = groups.count(raw), groups.count(embedded)
-    wanted = groups.count(raw & asked & ~excused)
-    book.examined("raw.lost", (raw & asked).sum())
+    kept = raw & asked & (rows["seen"] >= facts.since_ms.get(EMBEDDED, 0))
+    wanted = groups.count(kept & ~excused)
+    book.examined("raw.lost", kept.sum(), (raw & asked & ~kept).sum())
     book.off("raw.lost", wanted > written, "was neither embedded nor is it a dead letter",
-             *_first(groups, rows, raw & asked & ~excused), count=wanted - written)  # fmt: skip
+             *_first(groups, rows, kept & ~excused), count=wanted - written)  # fmt: skip
 
     explained = _explained(rows, embedded, RAW, facts)
     certain = groups.count(explained & asked)
@@ -128,6 +133,8 @@ def items(rows: Rows, facts: Facts, book: Book) -> int:
     deleted_before = groups.max(rows["at"], embedded & gone, NEVER) >= groups.max(
         rows["at"], embedded & ~gone, NEVER + 1
     )
+    doubtful = groups.any(embedded & (~asked | (rows["at"] < 0)))
+    deleted_before |= groups.any(embedded & gone) & (doubtful | groups.any(embedded & _flag(rows, AHEAD)))
     book.examined("items.undecided", due.sum(), (due & ~decided & (older | deleted_before)).sum())
     book.off("items.undecided", due & ~decided & ~older & ~deleted_before, "was embedded and never decided about",
              *_first(groups, rows, embedded & asked & ~gone))  # fmt: skip
@@ -137,8 +144,8 @@ def items(rows: Rows, facts: Facts, book: Book) -> int:
     seq = groups.max(rows["at"], enriched, NEVER)
     state = groups.max(rows["state"], enriched & (rows["at"] == seq[groups.of]), LOWEST)
     agrees = groups.any(latest & (rows["state"] == state[groups.of]))
-    settled = ~groups.any(embedded & (~asked | (rows["at"] < 0))) & ~groups.any(latest & excused)
     compared = decided & groups.any(embedded)
+    settled = ~doubtful & ~groups.any(latest & excused) & (agrees | ~groups.any(latest & _flag(rows, AHEAD)))
     book.examined("items.outdated", (compared & settled).sum(), (compared & ~settled).sum())
     book.off("items.outdated", compared & settled & ~agrees,
              "its newest decision does not show the text and engagement of its newest observation",
@@ -174,7 +181,7 @@ def store(
     """
     groups = Groups(*(rows[column] for column in columns))
     records, stored = rows["side"] == record, rows["side"] == row
-    asked, excused = _flag(rows, ASKED), _flag(rows, EXCUSED)
+    asked, excused = _flag(rows, ASKED), _flag(rows, REFUSED)
     newest_asked = groups.max(rows["at"], records & asked & ~excused, NEVER)
     newest = groups.max(rows["at"], records, NEVER)
     version = groups.max(rows["at"], stored, NEVER)
@@ -198,7 +205,8 @@ def store(
 def decisions(rows: Rows, number: int, buckets: int, facts: Facts, book: Book) -> Ints:
     """Decisions by their number, with the mentions that each must have. Returns the numbers that are missing."""
     groups = Groups(rows["key"])
-    enriched, mention = rows["side"] == ENRICHED, rows["side"] == MENTION
+    once = ~_flag(rows, AGAIN)
+    enriched, mention = (rows["side"] == ENRICHED) & once, (rows["side"] == MENTION) & once
     asked = _flag(rows, ASKED)
     seqs = rows["key"][groups.order[groups.starts]] if len(groups) else np.empty(0, np.int64)
     book.examined("decisions.doubled", (enriched & asked).sum())
@@ -242,7 +250,7 @@ def mention_rows(rows: Rows, facts: Facts, book: Book) -> None:
     store(book, "store.mentions", rows, MENTION, ROW, "mentions", facts.lowest_seq)
     groups = Groups(rows["key"])
     mention, stored = rows["side"] == MENTION, rows["side"] == ROW
-    weighs = mention & (rows["weight"] != 0) & ~_flag(rows, EXCUSED)
+    weighs = mention & (rows["weight"] != 0) & ~_flag(rows, REFUSED)
     settled = ~groups.any(weighs & ~_flag(rows, ASKED))
     last = groups.max(rows["at"], weighs, NEVER)
     weight = groups.max(rows["weight"], weighs & (rows["at"] == last[groups.of]), 0)
@@ -305,7 +313,7 @@ def trends(rows: Rows, facts: Facts, book: Book) -> None:
 
 def _twice(rows: Rows, side: int, book: Book) -> None:
     """The same version of the same thing, more than once in its stream."""
-    chosen = rows[rows["side"] == side]
+    chosen = rows[(rows["side"] == side) & ~_flag(rows, AGAIN)]
     groups = Groups(chosen["key"], chosen["at"])
     book.examined("written.twice", len(groups))
     book.off("written.twice", groups.count(np.ones(len(chosen), np.bool_)) > 1, "stands more than once in its stream",
@@ -322,7 +330,8 @@ def topics(rows: Rows, book: Book) -> None:
     groups = Groups(rows["key"])
     update, summary = rows["side"] == UPDATE, rows["side"] == SUMMARY
     newest = groups.max(rows["at"], update, NEVER)
-    due = groups.any(update & (rows["at"] == newest[groups.of]) & _flag(rows, DUE) & _flag(rows, ASKED))
+    last = update & (rows["at"] == newest[groups.of]) & _flag(rows, ASKED)
+    due = groups.any(last & _flag(rows, DUE)) & ~groups.any(last & _flag(rows, EXCUSED))
     said = groups.any(summary)
     book.examined("summaries", (due | said).sum())
     book.off("summaries", due & ~said, "has no summary", *_first(groups, rows, update))

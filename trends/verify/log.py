@@ -19,7 +19,7 @@ from streams.broker import passes, patiently
 from streams.config import KafkaConfig
 from streams.errors import StreamTableError, UnavailableError
 from streams.io import Partition
-from streams.table import Stream
+from streams.table import DEAD_LETTERS, Stream
 
 CALL_S: Final = 20.0
 POLL_S: Final = 0.25
@@ -96,7 +96,7 @@ class Log:
     def parts(
         self, streams: Iterable[Stream], log_from: datetime | None, log_to: datetime | None
     ) -> dict[Stream, Part]:
-        """Every stream with its begin and limit; compacted ones from their beginning, whatever the range.
+        """Every stream with its begin and limit; compacted ones and letters from their beginning, whatever the range.
 
         Raises:
             StreamTableError: one does not exist.
@@ -112,10 +112,10 @@ class Log:
             lows = self._offsets(name, count, _EARLIEST)
             begins, begins_ms = list(lows), 0
             limits: list[int | None] = [None] * count
-            if log_from is not None and not stream.compacted:
+            if log_from is not None and not (stream.compacted or stream is DEAD_LETTERS):
                 begins = [max(low, at) for low, at in zip(lows, self._at(name, count, log_from), strict=True)]
                 begins_ms = int(log_from.timestamp() * 1_000)
-            if log_to is not None and not stream.compacted:
+            if log_to is not None and not (stream.compacted or stream is DEAD_LETTERS):
                 limits = [*self._at(name, count, log_to)]
             whole = not any(begins) or stream.compacted
             found[stream] = Part(stream, name, number, begins, whole, begins_ms, limits)

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
+from models.engine import AHEAD_OF_ARRIVAL
 from models.topics import MAX_COUNT, bounded, micros
 from streams.records import Engagement
 
@@ -22,17 +23,21 @@ Time = Annotated[datetime, Meta(tz=True)]
 ASKED: Final = 1
 """It must be accounted for: inside the range, and before the cut."""
 EXCUSED: Final = 2
-"""It is a dead letter, or of an item that was to be forgotten."""
+"""It is a dead letter of the flow that reads it next, or of an item that was to be forgotten."""
 GONE: Final = 4
 """A deletion."""
 FIRST: Final = 8
 """A first sighting."""
 HOME: Final = 16
 """A mention for the home trend."""
-WHOLE: Final = 32
-"""What comes before it in its stream is all there."""
+REFUSED: Final = 32
+"""It is a dead letter of store."""
 DUE: Final = 64
 """A topic that must have a summary."""
+AHEAD: Final = 64
+"""An observation from so far ahead of those before it that cluster may not have believed its time."""
+AGAIN: Final = 128
+"""A dead letter that was sent again: not a second fact."""
 
 # Sides of a join.
 RAW, EMBEDDED, ENRICHED, MENTION, UPDATE, SUMMARY, SCORE, ROW, SUMMARY_ROW = range(9)
@@ -103,9 +108,12 @@ def seconds(time: datetime) -> int:
     return micros(time) // 1_000_000
 
 
-def tick_of(time: datetime) -> int:
-    """An observation's time as cluster tells them apart, 1/32 s since 1970; −1 where its index cannot hold it."""
+def tick_of(time: datetime, arrived_at: datetime | None) -> int:
+    """An observation's time as cluster tells them apart, 1/32 s since 1970; −1 where it is not believed (it lies after
+    its own arrival), or the index cannot hold it."""
     us = micros(time)
+    if arrived_at is not None and time > arrived_at + AHEAD_OF_ARRIVAL:
+        return -1
     return us * 32 // 1_000_000 if 0 <= us < _INDEX_END_S * 1_000_000 else -1
 
 
@@ -140,6 +148,7 @@ class RawFields(Struct, frozen=True):
 class EmbeddedFields(Struct, frozen=True):
     item: ItemFields
     text_hash: str
+    arrived_at: Time | None = None
 
 
 class EnrichedFields(Struct, frozen=True):
@@ -179,6 +188,14 @@ class SummaryFields(Struct, frozen=True):
     topic_seq: int
     headline: str
     attempt: int = 1
+
+
+class LetterFields(Struct, frozen=True):
+    stream: str
+    partition: int
+    offset: int
+    reason: str
+    flow: str
 
 
 class ScoreFields(Struct, frozen=True):

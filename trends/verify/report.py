@@ -28,6 +28,7 @@ CHECKS: Final[dict[str, str]] = {
     "store.summaries": "Every topic's newest summary is stored, once.",
     "store.trends": "Every trend's newest score is stored, once.",
     "store.shards": "Every row stands on the shard of its trend's bucket.",
+    "streams.readable": "Every derived record can be read, or is a dead letter.",
     "streams.partitions": "Every derived record stands in the partition of its trend.",
 }
 """Every check, in the order of the flow, with what it promises in one sentence."""
