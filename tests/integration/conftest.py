@@ -11,6 +11,7 @@ import pytest
 from sinks.postgres.config import PostgresConfig
 from streams.config import KafkaConfig
 from tests.conftest import LocalStack
+from tests.integration.end_to_end import Run, run_end_to_end
 from tests.integration.postgres_records import DIMENSIONS
 
 
@@ -42,3 +43,9 @@ def config(dsns: tuple[str, ...]) -> PostgresConfig:
     return PostgresConfig(
         dsns=dsns, generation=f"g{uuid.uuid4().hex[:10]}", dimensions=DIMENSIONS, backoff_s=0.02, connect_timeout_s=5
     )
+
+
+@pytest.fixture(scope="session")
+def end_to_end(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Everything, from connectors to stores, once a test run. Whoever changes what is left puts it back."""
+    return run_end_to_end(stack, tmp_path_factory.mktemp("end-to-end"))
