@@ -37,6 +37,11 @@ QUEUE_BOUND = Gauge("trends_queue_bound_records", "The bound of that queue.", ["
 GAP_OFFSETS = Counter(
     "trends_gap_offsets_total", "Offsets that were gone unread and skipped by an operator's word.", ["flow", "stream"]
 )
+THROTTLE_RATE = Gauge(
+    "trends_throttle_records_per_second",
+    "Records a second that work which yields to live traffic may read; +Inf: as many as it can.",
+    ["work"],
+)
 STATE_RECORDS = Gauge("trends_state_records", "State records read back at start.", ["flow"])
 STATE_SECONDS = Gauge("trends_state_seconds", "Seconds that reading the state back took.", ["flow"])
 SOURCE_REQUESTS = Counter(

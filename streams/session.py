@@ -58,6 +58,7 @@ from streams.merge import Merge
 from streams.records import Gap
 from streams.state import Restore, StateReader, cover_record
 from streams.table import DEAD_LETTERS, GAPS, Scope, Stream
+from streams.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +180,8 @@ class Session:
         """Why the flow ends. Set by whichever part failed; from then on nothing is read and nothing committed.
         (Bytewax would print a Rust backtrace for an exception, and wrap it.)"""
         self.failures = Failures()
+        self.throttle: Throttle | None = None
+        """Where this flow yields to others: how fast it may read."""
         self._call_s = min(CALL_TIMEOUT_S, self.limits.broker_gone_s)
         self._joined = False
         self._started = False
@@ -546,12 +549,25 @@ class Session:
         if messages:
             self._down_since = None
             self.status.working()
+            if self.throttle is not None:
+                self.throttle.took(len(messages))
         self._watch_broker()
         self._report_lag()
         if not messages and all(self._committed.get(p) == offset for p, offset in positions.items()):
             return None
         self._read |= positions
         return Chunk(messages, positions)
+
+    @property
+    def held(self) -> bool:
+        """Whether reading has to wait, because this flow yields to others."""
+        if self.throttle is None or not self.throttle.wait_s():
+            return False
+        if self.throttle.yielding:
+            self.status.waiting("yields to live traffic")
+        else:
+            self.status.progressed()
+        return True
 
     @property
     def pending(self) -> bool:

@@ -32,7 +32,7 @@ class _Part(StatefulSourcePartition[Chunk, None]):
             raise StopIteration  # the open epoch is finished: committed, or dropped after a failure
         full = self._records >= limits.commit_records or self._bytes >= limits.commit_bytes
         try:
-            chunk = None if full else session.poll()
+            chunk = None if full or session.held else session.poll()
         except Exception as error:
             session.failure = error
             raise StopIteration from None

@@ -27,6 +27,7 @@ COMMANDS: tuple[str, ...] = (
     "trends.cli.flow",
     "trends.cli.run",
     "trends.cli.scale",
+    "trends.cli.replay",
     "trends.cli.generations",
     "trends.cli.lag",
     "trends.cli.verify",

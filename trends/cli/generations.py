@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from streams.errors import SettingsError
 from trends.cli.context import current_settings
-from trends.cli.output import JsonOption, err, out, print_json, show
+from trends.cli.output import JsonOption, err, out, print_json, progress_bar, show
 from trends.generations import Diff, Promoted, Row, Side
 from trends.text import plain
 
@@ -154,7 +151,7 @@ def promote(
     """
     from trends.generations import promote as make_live
 
-    with _bar("redirecting topics") as bar:
+    with progress_bar("redirecting topics") as bar:
         done = make_live(current_settings(), name, force=force, progress=bar)
     _tell(done, as_json)
 
@@ -168,7 +165,7 @@ def rollback(as_json: JsonOption = False) -> None:
     """
     from trends.generations import rollback as go_back
 
-    with _bar("redirecting topics") as bar:
+    with progress_bar("redirecting topics") as bar:
         done = go_back(current_settings(), progress=bar)
     _tell(done, as_json)
 
@@ -181,27 +178,6 @@ def _tell(done: Promoted, as_json: bool) -> None:
     if done.redirects is not None:
         r = done.redirects
         out().print(f"{r.redirected:,} of {r.topics:,} topics of {done.before} lead to one of {done.live}")
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[_Told]:
-    console = err()
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(40), TaskProgressColumn(), TimeRemainingColumn(), console=console,
-        transient=True, disable=not console.is_terminal,
-    ) as bar:  # fmt: skip
-        yield _Told(bar, what)
-
-
-class _Told:
-    """Shows progress of something whose size is known once it has begun."""
-
-    def __init__(self, bar: Progress, what: str) -> None:
-        self._bar = bar
-        self._task = bar.add_task(what, total=None)
-
-    def __call__(self, done: int, of: int) -> None:
-        self._bar.update(self._task, completed=done, total=of)
 
 
 def drop(

@@ -3,13 +3,15 @@ to stderr, so that a pipe gets the result alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import orjson
 import typer
 from rich.console import Console, RenderableType
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from streams.errors import TrendsError
 
@@ -43,6 +45,18 @@ def print_json(value: Any) -> None:
 def progress(line: str) -> None:
     """Say on stderr what is being done."""
     err().print(f"[dim]…[/dim] {escape(line)}")
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the expected end, on stderr where that is a terminal; told how much is done, of how much."""
+    console = err()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(40), TaskProgressColumn(), MofNCompleteColumn(),
+        TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
+    ) as bar:  # fmt: skip
+        task = bar.add_task(what, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 def tell_error(error: TrendsError) -> None:
