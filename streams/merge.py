@@ -43,6 +43,11 @@ class Merge:
         self._paused: set[Partition] = set()
         self._held_since: float | None = None
 
+    @property
+    def resting(self) -> frozenset[Partition]:
+        """The partitions that are paused because they are far ahead."""
+        return frozenset(self._paused)
+
     def take(self, arrived: Iterable[Any], most: int) -> list[Any]:
         """What may go on now, at most ``most`` records, in order. Ends of partitions and errors pass among them."""
         out: list[Any] = []

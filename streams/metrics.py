@@ -54,6 +54,10 @@ SOURCE_BAD_ROWS = Counter(
 )
 STORE_ROWS = Counter("trends_store_rows_total", "Rows that the store has written, by table.", ["table", "shard"])
 STORE_SECONDS = Histogram("trends_store_seconds", "Seconds of one batch on one shard.", ["shard"], buckets=_SECONDS)
+STORE_WAITING = Gauge(
+    "trends_store_waiting_seconds", "Seconds for which the store has been trying to reach a shard; 0 when it answers.",
+    ["shard"],
+)  # fmt: skip
 DB_CONNECTIONS = Gauge("db_connections_active", "Open connections to a database.", ["database"])
 DB_QUERY_SECONDS = Histogram("db_query_duration_seconds", "Seconds of a read query.", ["query_type"], buckets=_SECONDS)
 PROCESS_RESTARTS = Counter(

@@ -65,6 +65,10 @@ log = logging.getLogger(__name__)
 SETTLE_S: Final = 0.5
 """How long an assignment must have stood before it is taken: processes started together find their places first."""
 LAG_EVERY_S: Final = 2.0
+WAIT_POLL_S: Final = 0.1
+"""How often a step that waits for something outside looks after its place in the group …"""
+WAIT_UNTOLD_S: Final = 2.0
+"""… once it has waited for so long."""
 LEAVE_S: Final = 0.5
 """How long a process that leaves its group for good waits for the goodbye to be sent."""
 CALL_TIMEOUT_S: Final = 30.0
@@ -701,6 +705,37 @@ class Session:
             if high >= 0:
                 lags[stream] += max(high - self._committed.get((stream, partition), max(low, 0)), 0)
         return lags
+
+    def wait_outside(self, done: Callable[[float], bool], waits_for: Callable[[], str]) -> None:
+        """Waits, within a step, for something outside (a store), as long as that takes, as a member in good standing:
+        nothing more is read, the group is served, whoever looks is told, and a signal ends it.
+
+        Args:
+            done: waits so many seconds at most; True once it is over.
+            waits_for: what is waited for, in one line.
+
+        Raises:
+            RestartRequired: the partitions have changed meanwhile.
+            UnavailableError: the process was asked to end; nothing of this step was committed.
+        """
+        began, held = time.monotonic(), [TopicPartition(*p) for p in self.assigned]
+        paused = False
+        while not done(WAIT_POLL_S):
+            if self.stopping:
+                raise UnavailableError(f"waiting for {waits_for()}")
+            if time.monotonic() - began < WAIT_UNTOLD_S:
+                continue
+            if not paused:
+                self._consumer.pause(held)
+                paused = True
+            self._poll_paused(0)
+            self._raise_if_changed()
+            self._report_lag()
+            self.status.waiting(f"{waits_for()}, for {time.monotonic() - began:.0f} s")
+        if paused:
+            self.status.working()
+            resting = self._merge.resting if self._merge else frozenset()
+            self._consumer.resume([TopicPartition(*p) for p in self.assigned if p not in resting])
 
     # -- writing ------------------------------------------------------------------------------------------------
 

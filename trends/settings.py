@@ -129,6 +129,12 @@ class Settings(BaseSettings):
     )
     postgres_connect_timeout_s: float = Field(10.0, gt=0, le=300, description="Longest wait for a connection, s.")
     postgres_statement_timeout_s: float = Field(60.0, gt=0, le=3600, description="Longest run of one statement, s.")
+    postgres_outage_timeout_s: float = Field(
+        3_600.0,
+        ge=0,
+        le=86_400,
+        description="How long the store waits for a shard that is away before its process ends with 69, s.",
+    )
 
     embedder: Literal["onnx", "null", "sentence-transformers", "openai"] = Field(
         "onnx",
@@ -342,6 +348,7 @@ class Settings(BaseSettings):
             statement_cache=self.postgres_statement_cache,
             connect_timeout_s=self.postgres_connect_timeout_s,
             statement_timeout_s=self.postgres_statement_timeout_s,
+            outage_timeout_s=self.postgres_outage_timeout_s,
         )
 
     def explain(self) -> tuple[SettingRow, ...]:

@@ -41,6 +41,9 @@ class PostgresConfig:
     lock_timeout_s: float = 10.0
     outage_timeout_s: float = 60.0
     """How long a shard may fail a batch, with all attempts, before the writer gives up with UnavailableError."""
+    attempt_margin_s: float = 15.0
+    """One attempt at a batch may take so much longer than a statement; then its connection is cut: a server that was
+    stopped, or whose network went away without a word, never answers."""
     backoff_s: float = 0.1
     """Before the second attempt; doubles with every further one, up to ``backoff_max_s``, with jitter."""
     backoff_max_s: float = 5.0

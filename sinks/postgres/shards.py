@@ -127,6 +127,14 @@ class Shards:
                 pool.terminate()
             DB_CONNECTIONS.labels(f"shard-{shard}").set(0)
 
+    async def abandon(self) -> None:
+        """Cut all connections, whatever is under way on them: a server that does not answer is not waited for."""
+        for shard, pool in enumerate(self._pools):
+            self._pools[shard] = None
+            if pool is not None:
+                pool.terminate()
+            DB_CONNECTIONS.labels(f"shard-{shard}").set(0)
+
     async def _pool(self, shard: int) -> asyncpg.Pool:
         if (pool := self._pools[shard]) is not None:
             return pool

@@ -7,14 +7,16 @@ batch and handed back, its neighbours are stored.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -24,7 +26,7 @@ from sinks.postgres.migrate import migrate, migrations
 from sinks.postgres.rows import TABLES, Built, RowBuilder, RowError, Table, merge_rows, month_of
 from sinks.postgres.shards import MAP_LOCK_KEY, Shards, is_bad_data, is_transient, place_of
 from streams.errors import UnavailableError
-from streams.metrics import STORE_ROWS, STORE_SECONDS
+from streams.metrics import STORE_ROWS, STORE_SECONDS, STORE_WAITING
 from streams.records import Record
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,12 @@ class PostgresWriter:
         # Months that are known to have a partition: at most those from partitions_from to today, by table and shard.
         self._made: set[tuple[int, str, date]] = set()
         self._not_before: dict[int, float] = {}
+        self._troubles: dict[str, str] = {}
+
+    @property
+    def waits_for(self) -> str | None:
+        """What is away and tried again, in one line; None where all goes well. May be read by any thread."""
+        return "; ".join(list(self._troubles.values())) or None
 
     async def open(self) -> None:
         """Migrate all shards and read the bucket map: what is wrong with a shard shows here.
@@ -82,9 +90,36 @@ class PostgresWriter:
         await migrate(self.config)
         await self._shards.map(fresh=True)
 
+    async def open_patiently(self) -> None:
+        """The same, tried again while a shard is away, for ``outage_timeout_s`` at most."""
+        deadline, pause_s = time.monotonic() + self.config.outage_timeout_s, self.config.backoff_s
+        while True:
+            try:
+                async with asyncio.timeout(self.config.connect_timeout_s + self._attempt_s):
+                    await self.open()
+            except (UnavailableError, TimeoutError) as error:
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise UnavailableError(str(error) or "a PostgreSQL shard does not answer") from error
+                self._troubles["open"] = str(error) or "a PostgreSQL shard does not answer"
+                log.warning("%s; trying again", self._troubles["open"])
+                await asyncio.sleep(min(pause_s * self._random.uniform(0.5, 1), left_s))
+                pause_s = min(2 * pause_s, self.config.backoff_max_s)
+            else:
+                self._troubles.pop("open", None)
+                return
+
+    @property
+    def _attempt_s(self) -> float:
+        return self.config.statement_timeout_s + self.config.attempt_margin_s
+
     async def close(self) -> None:
         """Close all connections."""
         await self._shards.close()
+
+    async def abandon(self) -> None:
+        """Cut all connections at once. What was not stored yet is to be written again."""
+        await self._shards.abandon()
 
     async def write(self, batch: Sequence[Record]) -> WriteReport:
         """Store a batch of EnrichedItem, Mention, TopicUpdate, TopicSummary, TrendScore and TrendDefinition.
@@ -127,12 +162,16 @@ class PostgresWriter:
     async def _store(
         self, shard: int, part: list[Built], version: int, rows: Counter[str], refused: list[tuple[Record, str]]
     ) -> None:
-        """Store what belongs to one shard, whatever it takes within the bounds."""
+        """Store what belongs to one shard, whatever it takes within the bounds.
+
+        Of n rows with one bad one among them each is sent at most log2(n) + 1 times, in 2·log2(n) + 1 attempts.
+        """
         started = time.monotonic()
         pause_s = self.config.backoff_s
         while True:
             try:
                 rows.update(await self._attempt(shard, part, version))
+                self._well(shard)
                 return
             except Exception as error:
                 if is_bad_data(error):
@@ -148,19 +187,29 @@ class PostgresWriter:
                         f"{place_of(self.config, shard)} has failed for {self.config.outage_timeout_s:g} s: "
                         f"{type(error).__name__}: {error}"
                     ) from error
-                log.warning("%s: %s: %s; trying again", place_of(self.config, shard), type(error).__name__, error)
+                self._ill(shard, f"{place_of(self.config, shard)}: {type(error).__name__}: {error}", started)
                 await asyncio.sleep(min(pause_s * self._random.uniform(0.5, 1), left_s))
                 pause_s = min(2 * pause_s, self.config.backoff_max_s)
         middle = len(part) // 2
         await self._store(shard, part[:middle], version, rows, refused)
         await self._store(shard, part[middle:], version, rows, refused)
 
+    def _ill(self, shard: int, trouble: str, since: float) -> None:
+        self._troubles[str(shard)] = f"{trouble} (tried for {time.monotonic() - since:.0f} s)"
+        STORE_WAITING.labels(str(shard)).set(time.monotonic() - since)
+        log.warning("%s; trying again", trouble)
+
+    def _well(self, shard: int) -> None:
+        if self._troubles.pop(str(shard), None):
+            log.info("%s is back", place_of(self.config, shard))
+        STORE_WAITING.labels(str(shard)).set(0)
+
     async def _attempt(self, shard: int, part: list[Built], version: int) -> dict[str, int]:
         """One transaction. Returns the rows that it inserted or changed, by table."""
         tables = merge_rows(part)
         started = time.monotonic()
         changed: dict[str, int] = {}
-        async with self._shards.acquire(shard) as connection:
+        async with self._shards.acquire(shard) as connection, self._watched(connection):
             await self._make_partitions(connection, shard, tables)
             async with connection.transaction():
                 stages = "; ".join(
@@ -186,6 +235,16 @@ class PostgresWriter:
         for name, count in changed.items():
             STORE_ROWS.labels(name, str(shard)).inc(count)
         return changed
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, connection: asyncpg.Connection) -> AsyncIterator[None]:
+        """Cuts a connection on which one attempt takes longer than anything may: its waiter then gets an error, where a
+        mere timeout would wait for the server once more, to cancel."""
+        watch = asyncio.get_running_loop().call_later(self._attempt_s, connection.terminate)
+        try:
+            yield
+        finally:
+            watch.cancel()
 
     def _timeouts(self) -> str:
         return (
@@ -231,21 +290,51 @@ class PostgresWriter:
 class SyncWriter:
     """The writer for code that is not asynchronous (a Bytewax step): the same, on an event loop of its own."""
 
-    def __init__(self, config: PostgresConfig, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        """Opens the writer; raises what its ``open`` raises."""
+    def __init__(
+        self,
+        config: PostgresConfig,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        opened: bool = True,
+    ) -> None:
+        """Opens the writer (``opened``: else :meth:`begin_open` does); raises what its ``open`` raises."""
         self._thread = LoopThread("postgres-writer")
         self._writer = PostgresWriter(config, clock=clock)
+        self._begun: concurrent.futures.Future[Any] | None = None
+        if not opened:
+            return
         try:
             self._thread.run(self._writer.open())
         except BaseException:
             self.close()
             raise
 
+    @property
+    def waits_for(self) -> str | None:
+        """See :attr:`PostgresWriter.waits_for`."""
+        return self._writer.waits_for
+
+    def begin_open(self) -> concurrent.futures.Future[None]:
+        """Opens the writer, as soon as its shards are there."""
+        opening = self._thread.start(self._writer.open_patiently())
+        self._begun = opening
+        return opening
+
+    def begin(self, batch: Sequence[Record]) -> concurrent.futures.Future[WriteReport]:
+        """Begins to write; the future is done when :meth:`PostgresWriter.write` is."""
+        writing = self._thread.start(self._writer.write(batch))
+        self._begun = writing
+        return writing
+
     def write(self, batch: Sequence[Record]) -> WriteReport:
         """See :meth:`PostgresWriter.write`."""
         return self._thread.run(self._writer.write(batch))
 
     def close(self) -> None:
-        """Close all connections, and the loop."""
-        self._thread.run(self._writer.close())
+        """Close all connections, and the loop; at once where something that was begun is not done."""
+        if self._begun is not None and (not self._begun.done() or self._begun.cancelled()):
+            self._begun.cancel()
+            self._thread.run(self._writer.abandon())
+        else:
+            self._thread.run(self._writer.close())
         self._thread.close()

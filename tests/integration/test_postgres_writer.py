@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from sinks.postgres.config import PostgresConfig
 from sinks.postgres.migrate import migrate, migrations
-from sinks.postgres.rows import TABLES
+from sinks.postgres.rows import TABLES, Built
 from sinks.postgres.shards import Shards, change_map, default_map
 from sinks.postgres.writer import PostgresWriter, SyncWriter
 from streams.errors import SettingsError, StateMismatchError, UnavailableError
@@ -190,6 +190,31 @@ def test_any_order_repetition_and_batching_ends_in_the_same_rows(dsns: tuple[str
     finally:
         loop.run_until_complete(writer.close())
         loop.close()
+
+
+async def test_one_row_among_thousands_that_only_the_server_refuses_costs_a_few_halvings(
+    config: PostgresConfig, writer: PostgresWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(5)
+    long = "".join(chr(rng.randrange(0x20000, 0x2A6D6)) for _ in range(712))  # too long for an index, whatever it is
+    poison = msgspec.structs.replace(mention(config, 1_000), trend_id=long[:200], item_id=long[200:])
+    batch: list[Record] = [mention(config, n) for n in range(4_096)]
+    batch.insert(2_345, poison)
+    attempts: list[int] = []
+    attempt = writer._attempt
+
+    async def counted(shard: int, part: list[Built], version: int) -> dict[str, int]:
+        attempts.append(len(part))
+        return await attempt(shard, part, version)
+
+    monkeypatch.setattr(writer, "_attempt", counted)
+    report = await writer.write(batch)
+    ((record, why),) = report.refused
+    assert record is poison
+    assert why.startswith("ProgramLimitExceededError")
+    assert sum(int(str(r["n"])) for r in await query(config, "SELECT count(*) AS n FROM {g}.mentions")) == 4_096
+    assert len(attempts) <= 2 + 2 * 12
+    assert sum(attempts) <= 3 * len(batch)
 
 
 async def test_bad_records_are_handed_back_and_their_neighbours_stored(
