@@ -5,15 +5,17 @@ from __future__ import annotations
 from flows.guard import Decoded
 from flows.runtime import Wired, outbox, pipeline
 from models.engine import ClusterEngine
+from models.state import STATE_VERSION
 from streams import metrics
 from streams.dead_letters import count_letters, letter_of
 from streams.io import Outbox
 from streams.keys import murmur2
 from streams.records import EmbeddedItem, Life, Reason
 from streams.session import FlowSpec, Session
+from streams.state import InBatches
 from streams.table import CLUSTER_ROLE, CLUSTER_STATE, EMBEDDED, ENRICHED, MENTIONS, UPDATES
 
-SPEC = FlowSpec("cluster", (EMBEDDED,), CLUSTER_STATE, CLUSTER_ROLE)
+SPEC = FlowSpec("cluster", (EMBEDDED,), CLUSTER_STATE, CLUSTER_ROLE, state_version=STATE_VERSION)
 
 
 class ClusterStep:
@@ -61,4 +63,4 @@ def wire(session: Session, engine: ClusterEngine) -> Wired:
         engine.finish_restore()
         _tell_size(engine)
 
-    return Wired(pipeline(session, step), engine.restore, before_run=restored)
+    return Wired(pipeline(session, step), InBatches(engine.restore), before_run=restored)

@@ -1,20 +1,29 @@
 """The items within the horizon: what is known of each, and which earlier item a copy copies.
 
 Settles nothing itself: it finds an item by its id, and the original of a text or URL. 56 bytes an item in columns of
-whole numbers, and about 17 in hash tables (measured: ``tests/unit/test_echoes.py``). Copies by vector are found in
-``models.topics``.
+whole numbers, and about 20 in hash tables (measured: ``python -m benchmarks run recovery``). Copies by vector are found
+in ``models.topics``.
+
+An item's value in the state stream is its row, in little-endian bytes that numpy reads by the batch::
+
+    text and flags 8 · link 8 · topic id 16 · first seen 4 · last observed 4 · engagement 4
+    [ · points, comments, shares, stars, views: 8 each, where engagement says ``WIDE`` ]
+    · msgpack: home trend and mentions, by name (numbers of names mean something to one process alone)
 """
 
 from __future__ import annotations
 
+import struct
 from array import array
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from models.packed import HashTable, Names, TopicIds
+from models.packed import PART_ROWS, HashTable, Keys, Names, Rows, TopicIds
 
 TICKS: Final = 32
 """Observations of one item are told apart to 1/32 of a second."""
@@ -27,9 +36,23 @@ FORGET_SHARE: Final = 0.05
 MAX_SIMILARITY: Final = 127
 _NAME_MASK: Final = (1 << 21) - 1
 _POINT_BITS, _COMMENT_BITS = 18, 13
-_WIDE: Final = 0x8000_0000
+WIDE: Final = 0x8000_0000
+"""In the place of engagement: it stands elsewhere."""
 LAST_S: Final = (1 << 32) - 1
 """The last second that a row can hold: in the year 2106."""
+_POINTS: Final = (1 << _POINT_BITS) - 1
+
+_ROW: Final = np.dtype(
+    [
+        ("text", "<u8"), ("link", "<u8"), ("topic_high", ">u8"), ("topic_low", ">u8"),
+        ("first", "<u4"), ("seen", "<u4"), ("sums", "<u4"),
+    ]
+)  # fmt: skip
+_FIXED: Final = struct.Struct("<QQ16sIII")
+_AMOUNTS: Final = struct.Struct("<5q")
+_NO_TOPIC: Final = bytes(16)
+TAILS_CACHED: Final = 65_536
+"""Home trend and mentions of an item, as they stand in its value, whose numbers are kept while state is read."""
 
 DELETED: Final = 1
 ECHO: Final = 2
@@ -47,7 +70,7 @@ def key_of(text: str | None) -> int:
 
 
 class Entry(msgspec.Struct, array_like=True):
-    """What is known of an item; also how it stands in the state stream."""
+    """What is known of an item."""
 
     text: int
     """``key_of`` the text hash."""
@@ -71,6 +94,79 @@ class Entry(msgspec.Struct, array_like=True):
 
     def has(self, flag: int) -> bool:
         return bool(self.flags & flag)
+
+
+_encode_names = msgspec.msgpack.Encoder().encode
+_decode_names = msgspec.msgpack.Decoder(tuple[str, ...]).decode
+
+
+def _row_value(
+    text: int, link: int, topic: bytes, first: int, seen: int, amounts: tuple[int, ...], names: tuple[str, ...]
+) -> bytes:
+    narrow = _narrow(amounts)
+    fixed = _FIXED.pack(text, link, topic or _NO_TOPIC, first, seen, WIDE if narrow is None else narrow)
+    return fixed + (_AMOUNTS.pack(*amounts) if narrow is None else b"") + _encode_names(names)
+
+
+def _narrow(amounts: tuple[int, ...]) -> int | None:
+    """Points and comments in 31 bits; None where they are too large, or there is more."""
+    points, comments, *others = amounts
+    if 0 <= points <= _POINTS and 0 <= comments < 1 << _COMMENT_BITS and not any(others):
+        return comments << _POINT_BITS | points
+    return None
+
+
+def _text_of(entry: Entry, flags: int) -> int:
+    return entry.text << 16 | entry.tick % TICKS << 11 | entry.similarity << 4 | flags
+
+
+def _second(value: int) -> int:
+    return min(LAST_S, max(0, value))
+
+
+def pack_entry(entry: Entry) -> bytes:
+    """An entry as it stands in the state stream."""
+    return _row_value(
+        _text_of(entry, entry.flags),
+        entry.origin if entry.flags & ECHO else entry.url,
+        entry.topic,
+        _second(entry.first_s),
+        _second(entry.tick // TICKS),
+        entry.engagement,
+        (entry.home, *entry.mentions[:2]),
+    )
+
+
+def unpack_entry(value: bytes) -> Entry:
+    """The entry behind a value of the state stream.
+
+    Raises:
+        ValueError: the value is none of an item.
+    """
+    try:
+        text, link, topic, first_s, seen_s, sums = _FIXED.unpack_from(value)
+        at = _FIXED.size
+        engagement: tuple[int, int, int, int, int] = (sums & _POINTS, sums >> _POINT_BITS, 0, 0, 0)
+        if sums & WIDE:
+            engagement = _AMOUNTS.unpack_from(value, at)
+            at += _AMOUNTS.size
+        home, *mentions = _decode_names(memoryview(value)[at:])
+    except (struct.error, msgspec.MsgspecError, ValueError) as error:
+        raise ValueError(f"no value of an item in the state stream ({error}): {value[:80]!r}") from None
+    flags = text & 15
+    return Entry(
+        text=text >> 16,
+        url=0 if flags & ECHO else link,
+        origin=link if flags & ECHO else 0,
+        topic=b"" if topic == _NO_TOPIC else topic,
+        home=home,
+        mentions=tuple(mentions),
+        first_s=first_s,
+        tick=seen_s * TICKS + (text >> 11 & 31),
+        flags=flags,
+        similarity=text >> 4 & 127,
+        engagement=engagement,
+    )
 
 
 class ItemIndex:
@@ -101,6 +197,9 @@ class ItemIndex:
         self._wide = [array("q") for _ in range(5)]
         self._wide_free = array("I")
         self._restoring = False
+        self._loading = False
+        """While state is read by the batch: originals, and uses of names and topics, are settled afterwards."""
+        self._tails: dict[bytes, int] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -141,25 +240,43 @@ class ItemIndex:
         """The surviving topic of a row's item; empty for a deletion that came before its item."""
         return self.topics.id_of(self.topics.resolve(self._topic[row]))
 
-    def entry(self, row: int, *, as_put: bool = False) -> Entry:
-        """What is known of the item in a row; its topic is the one that survives, or (``as_put``) the one it was."""
-        packed, link, trends = self._text[row], self._link[row], self._trends[row]
+    def entry(self, row: int) -> Entry:
+        """What is known of the item in a row; its topic is the one that survives."""
+        packed, link = self._text[row], self._link[row]
         flags = packed & 15
         echo = bool(flags & ECHO)
-        names = (trends & _NAME_MASK, trends >> 21 & _NAME_MASK, trends >> 42)
+        home, *mentions = self._names_of(row)
         return Entry(
             text=packed >> 16,
             url=0 if echo else link,
             origin=link if echo else 0,
-            topic=self.topics.id_of(self._topic[row]) if as_put else self.topic_of(row),
-            home=self._names[names[0]],
-            mentions=tuple(self._names[n] for n in names[1:] if n),
+            topic=self.topic_of(row),
+            home=home,
+            mentions=tuple(mentions),
             first_s=self._first[row],
             tick=self._seen[row] * TICKS + (packed >> 11 & 31),
             flags=flags,
             similarity=packed >> 4 & 127,
             engagement=self._engagement(row),
         )
+
+    def value(self, row: int) -> bytes:
+        """The row as it stands in the state stream: ``pack_entry`` of its entry, with the topic as it was put."""
+        return _row_value(
+            self._text[row],
+            self._link[row],
+            self.topics.id_of(self._topic[row]),
+            self._first[row],
+            self._seen[row],
+            self._engagement(row),
+            self._names_of(row),
+        )
+
+    def _names_of(self, row: int) -> tuple[str, ...]:
+        """The home trend (empty for none), and the mentions."""
+        trends = self._trends[row]
+        home, *mentions = trends & _NAME_MASK, trends >> 21 & _NAME_MASK, trends >> 42
+        return (self._names[home], *(self._names[n] for n in mentions if n))
 
     # -------------------------------------------------------------------------------------------------- changes
 
@@ -177,8 +294,8 @@ class ItemIndex:
         trends += [self._names.take(name) for name in entry.mentions[:2]]
         self._trends[row] = sum(number << 21 * i for i, number in enumerate(trends))
         self._topic[row] = self.topics.take(entry.topic)
-        self._first[row] = min(LAST_S, max(0, entry.first_s))
-        self._seen[row] = min(LAST_S, max(0, entry.tick // TICKS))
+        self._first[row] = _second(entry.first_s)
+        self._seen[row] = _second(entry.tick // TICKS)
         self._sums[row] = self._pack(entry.engagement)
         self._anchor(row, entry)
         return list(self.topics.give_back(before))
@@ -188,7 +305,7 @@ class ItemIndex:
         topic = self._clear(row)
         self._by_id.remove(row)
         self._free.append(row)
-        self._topic[row] = 0
+        self._topic[row] = self._trends[row] = self._text[row] = 0
         return list(self.topics.give_back(topic))
 
     def touch(self, row: int, tick: int) -> None:
@@ -231,32 +348,16 @@ class ItemIndex:
             if flags & URL_ORIGINAL and self._by_url.find(entry.url) >= 0:
                 flags &= ~URL_ORIGINAL
             entry.flags = flags
-        self._text[row] = entry.text << 16 | entry.tick % TICKS << 11 | entry.similarity << 4 | flags
+        self._text[row] = _text_of(entry, flags)
         self._link[row] = entry.origin if flags & ECHO else entry.url
-        if not self._restoring:
-            self._enter(row, flags)
-
-    def _enter(self, row: int, flags: int) -> None:
         if flags & TEXT_ORIGINAL:
             self._by_text.add(row)
         if flags & URL_ORIGINAL:
             self._by_url.add(row)
 
-    def begin_restore(self) -> None:
-        """From here ``put`` takes flags as they are: an older entry may still claim what another has by now."""
-        self._restoring = True
-
-    def end_restore(self) -> None:
-        """All newest entries are there: those that say so become originals."""
-        self._restoring = False
-        free = set(self._free)
-        for row in range(len(self._low)):
-            if row not in free:
-                self._enter(row, self._text[row] & 15)
-
     def _clear(self, row: int) -> int:
         """Takes a row's references back, except that to its topic, whose number it returns."""
-        flags = 0 if self._restoring else self._text[row] & 15
+        flags = self._text[row] & 15
         if flags & TEXT_ORIGINAL:
             self._by_text.remove(row)
         if flags & URL_ORIGINAL:
@@ -264,14 +365,14 @@ class ItemIndex:
         trends = self._trends[row]
         for shift in (0, 21, 42):
             self._names.give_back(trends >> shift & _NAME_MASK)
-        if self._sums[row] & _WIDE:
-            self._wide_free.append(self._sums[row] ^ _WIDE)
+        if self._sums[row] & WIDE:
+            self._wide_free.append(self._sums[row] ^ WIDE)
         return self._topic[row]
 
     def _pack(self, sums: tuple[int, int, int, int, int]) -> int:
-        points, comments, *others = sums
-        if 0 <= points < 1 << _POINT_BITS and 0 <= comments < 1 << _COMMENT_BITS and not any(others):
-            return comments << _POINT_BITS | points
+        narrow = _narrow(sums)
+        if narrow is not None:
+            return narrow
         if self._wide_free:
             place = self._wide_free.pop()
             for column, value in zip(self._wide, sums, strict=True):
@@ -280,11 +381,177 @@ class ItemIndex:
             place = len(self._wide[0])
             for column, value in zip(self._wide, sums, strict=True):
                 column.append(value)
-        return place | _WIDE
+        return place | WIDE
 
     def _engagement(self, row: int) -> tuple[int, int, int, int, int]:
         packed = self._sums[row]
-        if packed & _WIDE:
-            points, comments, shares, stars, views = (column[packed ^ _WIDE] for column in self._wide)
+        if packed & WIDE:
+            points, comments, shares, stars, views = (column[packed ^ WIDE] for column in self._wide)
             return points, comments, shares, stars, views
-        return packed & (1 << _POINT_BITS) - 1, packed >> _POINT_BITS, 0, 0, 0
+        return packed & _POINTS, packed >> _POINT_BITS, 0, 0, 0
+
+    # -------------------------------------------------------------------------------------------------- restoring
+
+    def begin_restore(self) -> None:
+        """From here entries are taken as they are: an older one may still claim what another has by now."""
+        self._restoring = self._loading = True
+
+    def restore(self, ids: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+        """Takes items as they stand in the state stream, in its order: ids of 16 bytes, ``value`` or None (gone).
+
+        The first ones, up to :meth:`settle`, by the batch; then one by one, as a stand-by reads them.
+
+        Raises:
+            ValueError: a value is none of an item.
+        """
+        if self._loading:
+            self._load(b"".join(ids), values)
+            return
+        for item, value in zip(ids, values, strict=True):
+            if value is not None:
+                self.put(item, unpack_entry(value))
+            elif (row := self.find(item)) >= 0:
+                self.forget(row)
+
+    def settle(self) -> None:
+        """Brings what was read by the batch into order: whose names, topics, texts and URLs are whose."""
+        if not self._loading:
+            return
+        self._loading, self._tails = False, {}
+        self._by_id.fit()
+        self._names.count(self._numbers_used())
+        self.topics.count([np.frombuffer(self._topic, np.uint32)])
+        for table, flag in ((self._by_text, TEXT_ORIGINAL), (self._by_url, URL_ORIGINAL)):
+            table.fit(sum(len(rows) for rows in self._flagged(flag)))
+            for rows in self._flagged(flag):
+                table.add_many(rows)
+
+    def end_restore(self) -> None:
+        """All newest entries are there: every text and URL has one original at most again."""
+        self.settle()
+        self._restoring = False
+
+    def _flagged(self, flag: int) -> Iterator[Rows]:
+        for begin in range(0, len(self._text), PART_ROWS):
+            flags = np.frombuffer(self._text, np.uint64)[begin : begin + PART_ROWS] & np.uint64(flag)
+            yield np.flatnonzero(flags) + begin
+
+    def _numbers_used(self) -> Iterator[NDArray[np.int64]]:
+        for begin in range(0, len(self._trends), PART_ROWS):
+            trends = np.frombuffer(self._trends, np.uint64)[begin : begin + PART_ROWS].astype(np.int64)
+            yield from (trends >> shift & _NAME_MASK for shift in (0, 21, 42))
+
+    def _load(self, ids: bytes, values: Sequence[bytes | None]) -> None:
+        """A batch in numpy: the last value of each item, into the row that it has or a new one."""
+        halves = np.frombuffer(ids, ">u8").astype(np.uint64).reshape(-1, 2)
+        last = _last_of_each(halves)
+        if None in values:
+            gone = np.array([values[i] is None for i in last.tolist()], np.bool_)
+            self._unload(halves[last[gone]])
+            last = last[~gone]
+        if not len(last):
+            return
+        high, low = halves[last, 0], halves[last, 1]
+        kept: list[bytes] = values if len(last) == len(values) else [values[i] for i in last.tolist()]  # type: ignore[assignment]
+        if min(map(len, kept)) <= _ROW.itemsize:
+            raise ValueError(f"no value of an item in the state stream: {min(kept, key=len)!r}")
+        if self._names.room < 3 * len(kept):
+            self._names.count(self._numbers_used())  # names of values that have been replaced since
+            self._tails.clear()
+        row = np.array(kept, f"S{_ROW.itemsize}").view(_ROW)
+        rows = self._rows_of(high, low)
+        sums = row["sums"].astype(np.uint32)
+        wide = np.flatnonzero(sums & np.uint32(WIDE))
+        tails = [value[_ROW.itemsize :] for value in kept]
+        if len(wide):
+            sums[wide] = self._load_wide([tails[i] for i in wide.tolist()])
+            for i in wide.tolist():
+                tails[i] = tails[i][_AMOUNTS.size :]
+        for column, values_of in (
+            (self._text, row["text"]), (self._link, row["link"]), (self._trends, self._trends_of(tails)),
+        ):  # fmt: skip
+            np.frombuffer(column, np.uint64)[rows] = values_of
+        topics = self.topics.numbers_of(row["topic_high"].astype(np.uint64), row["topic_low"].astype(np.uint64))
+        for narrow, values_of in (
+            (self._topic, topics), (self._first, row["first"]), (self._seen, row["seen"]), (self._sums, sums),
+        ):  # fmt: skip
+            np.frombuffer(narrow, np.uint32)[rows] = values_of
+
+    def _known(self, high: Keys, low: Keys) -> Rows:
+        """The rows of items by the halves of their ids; −1 where they are not known. What they held wide is freed."""
+        rows = self._by_id.find_many(low)
+        if len(self._high):
+            rows[np.frombuffer(self._high, np.uint64)[np.maximum(rows, 0)] != high] = -1
+            sums = np.frombuffer(self._sums, np.uint32)[rows[rows >= 0]]
+            places = sums[(sums & np.uint32(WIDE)) != 0] ^ np.uint32(WIDE)
+            self._wide_free.frombytes(places.tobytes())
+        return rows
+
+    def _rows_of(self, high: Keys, low: Keys) -> Rows:
+        """Rows for items, new ones for those that are not known yet."""
+        rows = self._known(high, low)
+        unknown = np.flatnonzero(rows < 0)
+        if not len(unknown):
+            return rows
+        freed = min(len(self._free), len(unknown))
+        begin, more = len(self._low), len(unknown) - freed
+        new = np.concatenate(
+            [np.array(self._free[len(self._free) - freed :], np.int64), np.arange(begin, begin + more)]
+        )
+        del self._free[len(self._free) - freed :]
+        for column in (self._high, self._low, self._text, self._link, self._trends):
+            column.frombytes(bytes(8 * more))
+        for narrow in (self._topic, self._first, self._seen, self._sums):
+            narrow.frombytes(bytes(4 * more))
+        np.frombuffer(self._high, np.uint64)[new] = high[unknown]
+        np.frombuffer(self._low, np.uint64)[new] = low[unknown]
+        self._by_id.add_many(new)
+        rows[unknown] = new
+        return rows
+
+    def _unload(self, halves: Keys) -> None:
+        """Items that are gone."""
+        rows = self._known(halves[:, 0], halves[:, 1])
+        for row in rows[rows >= 0].tolist():
+            self._by_id.remove(row)
+            self._free.append(row)
+            self._topic[row] = self._trends[row] = self._text[row] = self._sums[row] = 0
+
+    def _load_wide(self, tails: list[bytes]) -> NDArray[np.uint32]:
+        """Places for what is large, marked as such."""
+        amounts = np.array(tails, f"S{_AMOUNTS.size}").view("<i8").reshape(len(tails), 5).astype(np.int64)
+        freed = min(len(self._wide_free), len(tails))
+        begin, more = len(self._wide[0]), len(tails) - freed
+        places = np.concatenate(
+            [np.array(self._wide_free[len(self._wide_free) - freed :], np.uint32),
+             np.arange(begin, begin + more, dtype=np.uint32)]
+        )  # fmt: skip
+        del self._wide_free[len(self._wide_free) - freed :]
+        for number, column in enumerate(self._wide):
+            column.frombytes(bytes(8 * more))
+            np.frombuffer(column, np.int64)[places] = amounts[:, number]
+        return places | np.uint32(WIDE)
+
+    def _trends_of(self, tails: list[bytes]) -> Keys:
+        """Home trends and mentions in numbers."""
+        known = self._tails
+        if len(known) > TAILS_CACHED:
+            known.clear()
+        for tail in {*tails}.difference(known):
+            known[tail] = self._numbers_in(tail)
+        return np.fromiter(map(known.__getitem__, tails), np.uint64, len(tails))
+
+    def _numbers_in(self, tail: bytes) -> int:
+        try:
+            return self._names.packed(_decode_names(tail))
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"no trends of an item in the state stream ({error}): {tail[:80]!r}") from None
+
+
+def _last_of_each(halves: Keys) -> Rows:
+    """The places of the last row of each id, in order."""
+    order = np.argsort(halves[:, 1], kind="stable")
+    there = halves[order]
+    last = np.ones(len(order), np.bool_)
+    last[:-1] = (there[1:] != there[:-1]).any(axis=1)
+    return np.sort(order[last])

@@ -630,27 +630,31 @@ class ClusterEngine:
 
     # ---------------------------------------------------------------------------------------------------- restart
 
-    def restore(self, key: bytes, value: bytes | None) -> None:
-        """Takes one state record; of one key in the order of the log, different keys in any order.
+    def restore(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+        """Takes some state records; of one key in the order of the log, different keys in any order.
+
+        No records at all say that there are no more for now: a stand-by then works into its models what it has read,
+        so that it can take over at once.
 
         Raises:
-            ValueError: a key that no engine writes.
+            ValueError: a key or a value that no engine of this version writes.
         """
         if self._restored is None:
-            self._restored = Restored()
-            self._index.begin_restore()
-        self._restored.take(key, value, self._index)
+            self._restored = Restored(self._config, self._index)
+        if keys:
+            self._restored.take(keys, values)
+        else:
+            self._restored.settle()
 
     def finish_restore(self) -> None:
         """All state is there: from here on the engine decides as the one that wrote it would have."""
         restored, self._restored = self._restored, None
         if restored is None:
             return
-        self._state = restored.engine_state()
-        if self._state.dimensions:
-            self._space = TopicSpace(self._config, self._state.dimensions)
-            self._topics = {topic.topic_id: topic for topic in restored.fill(self._index, self._space)}
-            self._round = {t.topic_id for t in self._topics.values() if t.round == self._state.round}
+        restored.finish()
+        self._state, self._space = restored.engine, restored.space
+        self._topics = restored.topics
+        self._round = {t.topic_id for t in self._topics.values() if t.round == self._state.round}
 
 
 def _arrived_us(embedded: EmbeddedItem) -> int:

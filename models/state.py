@@ -3,34 +3,41 @@
 A call writes what it changed: a few records an item, whatever the number of topics and items known.
 
 =====================  ================================================================
-key                    value (msgpack; None: gone)
+key                    value (msgpack where nothing else is said; None: gone)
 =====================  ================================================================
-``i:ITEM_ID``          Entry
+``i:`` + 16 bytes      an item's row, see ``models.echoes``
 ``t:TOPIC_ID``         TopicState: counts, sums, terms of a topic that may still grow
 ``m:TOPIC_ID:PLACE``   Member
 ``g:TOPIC_ID``         the topic that this one went into, while items refer to it
 ``c:engine``           EngineState
 =====================  ================================================================
+
+This is version 2. In version 1 (see ``upgraded``) an item's key was ``i:`` and its id in 36 characters, its value
+msgpack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
 
-from models.clustering import Fixed, TopicSpace
-from models.echoes import Entry, ItemIndex
+from models.clustering import ClusterConfig, Fixed, TopicSpace
+from models.echoes import Entry, ItemIndex, pack_entry
 from models.packed import id_bytes, id_text
 from models.topics import Member, Topic
 from streams.records import Engagement
 
 K = TypeVar("K")
 
+STATE_VERSION: Final = 2
+"""Of all that stands in the state stream: another one is not read, but migrated or built anew."""
 ENGINE_KEY: Final = b"c:engine"
+ITEM: Final = b"i:"
+_ITEM_KEY_BYTES: Final = 18
 
 Records = list[tuple[bytes, bytes | None]]
 
@@ -107,8 +114,19 @@ def unpack_sums(data: bytes, dimensions: int) -> Fixed:
     return np.frombuffer(data, "<i2" if len(data) == 2 * dimensions else "<i4").astype(np.int32)
 
 
-def item_key(item_id: bytes) -> bytes:
-    return b"i:" + id_text(item_id).encode()
+def upgraded(key: bytes, value: bytes | None) -> tuple[bytes, bytes | None]:
+    """A record of version 1 as it stands in version 2, under a key that may belong into another partition.
+
+    Raises:
+        ValueError: it is none of version 1.
+    """
+    if not key.startswith(ITEM):
+        return key, value
+    try:
+        item_id = id_bytes(key[len(ITEM) :].decode())
+        return ITEM + item_id, None if value is None else pack_entry(_entry.decode(value))
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise ValueError(f"no record of the cluster engine's state, version 1: key {key!r} ({error})") from None
 
 
 def _topic_state(topic: Topic, space: TopicSpace) -> TopicState:
@@ -151,7 +169,7 @@ class StateLog:
         out: Records = []
         for item_id in self.items:
             row = index.find(item_id)
-            out.append((item_key(item_id), _encode(index.entry(row, as_put=True)) if row >= 0 else None))
+            out.append((ITEM + item_id, index.value(row) if row >= 0 else None))
         for topic_id in self.topics:
             topic = topics.get(topic_id)
             value = _encode(_topic_state(topic, space)) if topic is not None and space is not None else None
@@ -169,74 +187,111 @@ class StateLog:
         return out
 
 
-@dataclass(slots=True)
 class Restored:
-    """State records read so far; the items are in the index already."""
+    """State as far as it was read: items go straight into the index, the rest waits until :meth:`settle`.
 
-    topics: dict[str, bytes] = field(default_factory=dict)
-    members: dict[tuple[str, int], bytes] = field(default_factory=dict)
-    merges: dict[bytes, bytes] = field(default_factory=dict)
-    engine: bytes | None = None
+    A key's later record replaces an earlier one; different keys may come in any order.
+    """
 
-    def take(self, key: bytes, value: bytes | None, index: ItemIndex) -> None:
-        """One record; a later one of the same key replaces it.
+    def __init__(self, config: ClusterConfig, index: ItemIndex) -> None:
+        self.engine = EngineState()
+        self.topics: dict[str, Topic] = {}
+        self.space: TopicSpace | None = None
+        self._config = config
+        self._index = index
+        self._members: dict[str, dict[int, Member]] = {}
+        """By topic; each is the ``Topic.members`` of its topic, where that is known already."""
+        self._merges: dict[bytes, bytes] = {}
+        self._new_topics: dict[str, bytes | None] = {}
+        self._new_members: dict[bytes, bytes | None] = {}
+        """What came since it was last settled."""
+        index.begin_restore()
+
+    def take(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+        """Some records, in the order of the log.
 
         Raises:
-            ValueError: a key that no engine writes.
+            ValueError: a key or a value that no engine of this version writes.
         """
-        kind, _, name = key.decode().partition(":")
-        if kind == "i":
-            item_id = id_bytes(name)
-            if value is not None:
-                index.put(item_id, _entry.decode(value))
-            elif (row := index.find(item_id)) >= 0:
-                index.forget(row)
-        elif kind == "t":
-            _set(self.topics, name, value)
-        elif kind == "m":
-            topic_id, _, place = name.rpartition(":")
-            _set(self.members, (topic_id, int(place)), value)
-        elif kind == "g":
-            _set(self.merges, id_bytes(name), value)
+        starts = [key[:2] for key in keys]
+        if (items := starts.count(ITEM)) < len(keys):
+            others = [i for i, start in enumerate(starts) if start != ITEM]
+            for i in others:
+                self._take_one(keys[i], values[i])
+            if not items:
+                return
+            values = [value for value, start in zip(values, starts, strict=True) if start == ITEM]
+            keys = [key for key in keys if key[:2] == ITEM]
+        if set(map(len, keys)) != {_ITEM_KEY_BYTES}:
+            odd = next(key for key in keys if len(key) != _ITEM_KEY_BYTES)
+            raise ValueError(f"no state of the cluster engine, version {STATE_VERSION}, has the key {odd!r}")
+        self._index.restore([key[2:] for key in keys], values)
+
+    def _take_one(self, key: bytes, value: bytes | None) -> None:
+        kind, name = key[:2], key[2:]
+        if kind == b"t:":
+            self._new_topics[name.decode()] = value
+        elif kind == b"m:":
+            self._new_members[name] = value
+        elif kind == b"g:":
+            _set(self._merges, id_bytes(name.decode()), value)
         elif key == ENGINE_KEY:
-            self.engine = value
+            self.engine = _engine.decode(value) if value else EngineState()
         else:
             raise ValueError(f"no state of the cluster engine has the key {key!r}")
 
-    def engine_state(self) -> EngineState:
-        """The engine's own counters; fresh ones where there is no record."""
-        return _engine.decode(self.engine) if self.engine else EngineState()
+    def settle(self) -> None:
+        """Works into the models what has come so far, so that little is left to do at the end."""
+        self._index.settle()
+        if self.space is None:
+            if not self.engine.dimensions:
+                return  # nothing but items can be understood before that is known
+            self.space = TopicSpace(self._config, self.engine.dimensions)
+        for name, value in self._new_members.items():
+            topic_id, _, place = name.decode().rpartition(":")
+            if value is not None:
+                self._members.setdefault(topic_id, {})[int(place)] = _member.decode(value)
+            elif topic_id in self._members:
+                self._members[topic_id].pop(int(place), None)
+        for topic_id, value in self._new_topics.items():
+            if topic_id in self.space:
+                self.space.drop(topic_id)
+                del self.topics[topic_id]
+            if value is not None:
+                self.topics[topic_id] = self._topic(self.space, topic_id, _topic.decode(value))
+        for topic_id in {*self._new_topics, *(name.decode().rpartition(":")[0] for name in self._new_members)}:
+            if topic_id not in self.topics and not self._members.get(topic_id, True):
+                del self._members[topic_id]
+        self._new_members, self._new_topics = {}, {}
 
-    def fill(self, index: ItemIndex, space: TopicSpace) -> Iterable[Topic]:
-        """Enters merges and centroids; yields the topics with their members."""
-        index.end_restore()
-        _link_merges(index, self.merges)
-        members: dict[str, dict[int, Member]] = {}
-        for (topic_id, place), data in sorted(self.members.items()):
-            members.setdefault(topic_id, {})[place] = _member.decode(data)
-        for topic_id, data in self.topics.items():
-            state = _topic.decode(data)
-            space.restore(
-                topic_id, state.founded_us, unpack_sums(state.sums, space.dimensions), state.summed, state.terms,
-                state.heard_us,
-            )  # fmt: skip
-            yield Topic(
-                topic_id=topic_id,
-                trend_id=state.trend_id,
-                founded_us=state.founded_us,
-                first_us=state.first_us,
-                last_us=state.last_us,
-                round=state.round,
-                size=state.size,
-                echoes=state.echoes,
-                publishers=dict(state.publishers),
-                sources=state.sources,
-                trends=state.trends,
-                engagement=engagement_of(state.engagement),
-                rank=state.rank,
-                members=members.get(topic_id, {}),
-                seq=state.seq,
-            )
+    def _topic(self, space: TopicSpace, topic_id: str, state: TopicState) -> Topic:
+        space.restore(
+            topic_id, state.founded_us, unpack_sums(state.sums, space.dimensions), state.summed, state.terms,
+            state.heard_us,
+        )  # fmt: skip
+        return Topic(
+            topic_id=topic_id,
+            trend_id=state.trend_id,
+            founded_us=state.founded_us,
+            first_us=state.first_us,
+            last_us=state.last_us,
+            round=state.round,
+            size=state.size,
+            echoes=state.echoes,
+            publishers=dict(state.publishers),
+            sources=state.sources,
+            trends=state.trends,
+            engagement=engagement_of(state.engagement),
+            rank=state.rank,
+            members=self._members.setdefault(topic_id, {}),
+            seq=state.seq,
+        )
+
+    def finish(self) -> None:
+        """All state has been read."""
+        self.settle()
+        self._index.end_restore()
+        _link_merges(self._index, self._merges)
 
 
 def _set(records: dict[K, bytes], key: K, value: bytes | None) -> None:

@@ -6,10 +6,12 @@ what the consumer group has committed.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -18,14 +20,34 @@ from streams.config import KafkaConfig
 from streams.errors import StateMismatchError, UnavailableError
 from streams.io import Outgoing, Partition
 
+log = logging.getLogger(__name__)
+
 COVER_PREFIX: Final = b"\x00cover:"
 """Keys of cover records. No flow's own key starts with it: no record that was decoded holds a NUL character."""
-READ_BATCH_RECORDS: Final = 10_000
+READ_BATCH_RECORDS: Final = 20_000
+FETCHED_KBYTES: Final = 16_384
+"""Fetched ahead, all partitions together …"""
+FETCHED_RECORDS: Final = 20_000
+"""… or so many of a partition: one takes some 500 bytes of memory beside its own."""
+TELL_EVERY_S: Final = 5.0
+"""How often reading says in the log how far it is."""
 WATERMARK_S: Final = 30.0
 STALL_S: Final = 120.0
 """No progress for so long while the end is not reached: longer than any transaction may stay open (60 s)."""
 
-Restore = Callable[[bytes, bytes | None], None]
+
+@dataclass(frozen=True, slots=True)
+class InBatches:
+    """Takes state by the batch, ``restore(keys, values)``, in log order; a value of None: the key is gone.
+
+    A batch without records says that all there is was read: a good moment for what is dear to do record by record.
+    """
+
+    restore: Callable[[Sequence[bytes], Sequence[bytes | None]], None]
+
+
+Restore: TypeAlias = Callable[[bytes, bytes | None], None] | InBatches
+"""What takes a flow's state: record by record, or by the batch."""
 
 
 def cover_record(
@@ -62,7 +84,7 @@ class StateReader:
     def __init__(self, kafka: KafkaConfig, stream: str, partitions: Iterable[int], restore: Restore) -> None:
         self._kafka = kafka
         self._stream = stream
-        self._restore = restore
+        self._restore = restore if isinstance(restore, InBatches) else InBatches(partial(_one_by_one, restore))
         self.partitions = tuple(sorted(partitions))
         self.covers: dict[int, dict[Partition, int]] = {p: {} for p in self.partitions}
         self.versions: set[int] = set()
@@ -73,6 +95,10 @@ class StateReader:
         self._versions: dict[tuple[int, Partition], int] = {}
         self.records = 0
         self._position = dict.fromkeys(self.partitions, 0)
+        self._ends: dict[int, int] = {}
+        """Where each partition's end was, when it was met last."""
+        self._unsettled = False
+        self._assigned = [TopicPartition(stream, p, 0) for p in self.partitions]
         self._consumer = Consumer(
             kafka.client(
                 **{
@@ -82,52 +108,74 @@ class StateReader:
                     "enable.partition.eof": True,
                     "auto.offset.reset": "earliest",
                     "fetch.wait.max.ms": 20,
-                    "queued.max.messages.kbytes": 32_768,
+                    "queued.max.messages.kbytes": FETCHED_KBYTES,
+                    "queued.min.messages": FETCHED_RECORDS,
+                    # A full queue is looked at again after this long; Kafka's client would let a whole second pass.
+                    "fetch.queue.backoff.ms": 5,
                 }
             )
         )
-        self._consumer.assign([TopicPartition(stream, p, 0) for p in self.partitions])
+        self._consumer.assign(self._assigned)
 
     def poll(self, timeout_s: float) -> int:
         """Applies what is there; the number of records."""
-        applied = 0
-        message: Any
-        for message in self._consumer.consume(READ_BATCH_RECORDS, timeout_s):
-            error = message.error()
-            partition = message.partition()
-            if error is not None:
-                if error.code() == KafkaError._PARTITION_EOF:
-                    self._position[partition] = max(self._position[partition], message.offset())
-                    continue
-                if passes(error):
-                    continue
-                raise UnavailableError(f"reading state from {self._stream}/{partition}: {error.str()}")
-            self._apply(partition, message.key(), message.value())
-            self._position[partition] = message.offset() + 1
-            applied += 1
-        self.records += applied
-        return applied
+        messages: list[Any] = self._consumer.consume(READ_BATCH_RECORDS, timeout_s)
+        keys: list[bytes | None] = [message.key() for message in messages]
+        if None in keys:
+            messages = [message for message in messages if not self._is_event(message)]
+            keys = [message.key() for message in messages]
+        if messages:
+            self._apply(messages, keys)  # type: ignore[arg-type]  # without events none is None
+            for p in self._consumer.position(self._assigned):
+                self._position[p.partition] = max(self._position[p.partition], p.offset)
+            self._unsettled = True
+        elif self._unsettled and all(self._position[p] == self._ends.get(p) for p in self.partitions):
+            self._unsettled = False
+            self._take([], [])
+        self.records += len(messages)
+        return len(messages)
 
-    def _apply(self, partition: int, key: bytes | None, value: bytes | None) -> None:
-        if key is None:
-            raise StateMismatchError(f"{self._stream}/{partition} holds a record without a key: not a state stream")
-        if self.unreadable is not None and not key.startswith(COVER_PREFIX):
+    def _is_event(self, message: Any) -> bool:
+        """Whether a message without a key is one of the client's own: the end of a partition, a passing error."""
+        error, partition = message.error(), message.partition()
+        if error is None:
+            if message.key() is None:
+                raise StateMismatchError(f"{self._stream}/{partition} holds a record without a key: no state stream")
+            return False
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._position[partition] = max(self._position[partition], message.offset())
+            self._ends[partition] = message.offset()
+        elif not passes(error):
+            raise UnavailableError(f"reading state from {self._stream}/{partition}: {error.str()}")
+        return True
+
+    def _apply(self, messages: list[Any], keys: list[bytes]) -> None:
+        values: list[bytes | None] = [message.value() for message in messages]
+        covers = [i for i, key in enumerate(keys) if key[: len(COVER_PREFIX)] == COVER_PREFIX]
+        if covers:
+            for i in covers:
+                self._cover(messages[i].partition(), keys[i], values[i])
+            others = sorted({*range(len(keys))}.difference(covers))
+            keys, values = [keys[i] for i in others], [values[i] for i in others]
+        if keys:
+            self._take(keys, values)
+
+    def _take(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+        if self.unreadable is not None:
             return
         try:
-            if key.startswith(COVER_PREFIX):
-                self._cover(partition, key, value)
-            else:
-                self._restore(key, value)
+            self._restore.restore(keys, values)
         except Exception as error:
-            self.unreadable = (
-                f"{self._stream}/{partition} holds a record under {key[:80]!r} that cannot be read "
-                f"({type(error).__name__}: {error})"
-            )
+            self.unreadable = f"{self._stream} holds a record that cannot be read ({type(error).__name__}: {error})"
 
     def _cover(self, partition: int, key: bytes, value: bytes | None) -> None:
         if value is None:
             return
-        covered, offset, version = parse_cover(key, value)
+        try:
+            covered, offset, version = parse_cover(key, value)
+        except ValueError as error:
+            self.unreadable = f"{self._stream}/{partition} holds a cover under {key[:80]!r} that is none ({error})"
+            return
         self.covers[partition][covered] = offset
         self._versions[partition, covered] = version
         self.versions = set(self._versions.values())
@@ -147,7 +195,8 @@ class StateReader:
             UnavailableError: the end is not reached although nothing has moved for ``STALL_S`` seconds.
         """
         ends = high_watermarks(self._kafka, self._stream, self.partitions)
-        moved_at = time.monotonic()
+        moved_at = began = told_at = time.monotonic()
+        total, before_records = sum(ends.values()), self.records
         while any(self._position[p] < ends[p] for p in self.partitions):
             if stop():
                 return False
@@ -156,7 +205,14 @@ class StateReader:
             keep_alive()
             done = sum(min(self._position[p], ends[p]) for p in self.partitions)
             if progress is not None:
-                progress(done, sum(ends.values()))
+                progress(done, total)
+            if time.monotonic() - told_at > TELL_EVERY_S:
+                told_at = time.monotonic()
+                rate = (self.records - before_records) / (told_at - began)
+                log.info(
+                    "reading state from %s: %.0f%%, %s records, %s a second",
+                    self._stream, 100 * done / max(1, total), f"{self.records:,}", f"{rate:,.0f}",
+                )  # fmt: skip
             if sum(self._position.values()) != before:
                 moved_at = time.monotonic()
             elif time.monotonic() - moved_at > STALL_S:
@@ -169,6 +225,16 @@ class StateReader:
     def close(self) -> None:
         """Leaves the broker."""
         self._consumer.close()
+
+
+def _one_by_one(
+    restore: Callable[[bytes, bytes | None], None], keys: Sequence[bytes], values: Sequence[bytes | None]
+) -> None:
+    for key, value in zip(keys, values, strict=True):
+        try:
+            restore(key, value)
+        except Exception as error:
+            raise ValueError(f"under {key[:80]!r}: {type(error).__name__}: {error}") from error
 
 
 def high_watermarks(kafka: KafkaConfig, stream: str, partitions: Iterable[int]) -> dict[int, int]:

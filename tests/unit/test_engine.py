@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
 from models.clustering import ClusterConfig
+from models.echoes import unpack_entry
 from models.engine import ClusterEngine, Decisions
+from models.packed import id_bytes, id_text
 from models.quality import agreement
+from models.state import upgraded
 from models.text import embedding_text, text_hash
 from streams.codec import decode, encode
 from streams.ids import item_id_of, topic_id_of
@@ -382,7 +385,7 @@ def test_items_beyond_the_horizon_are_forgotten_and_their_state_goes() -> None:
     for i in range(20):
         made = embedded(f"n{i}", f"word{i} thing{i} name{i}", vector=unit(f"n{i}"), hours=100 + i)
         deleted |= {key for key, value in running.apply([made]).state if value is None}
-    assert f"i:{item_id_of('test', 'old')}".encode() in deleted
+    assert b"i:" + id_bytes(item_id_of("test", "old")) in deleted
     assert running.apply([fed("old", hours=121)]).enriched[0].change is Change.FIRST
 
 
@@ -488,8 +491,21 @@ def cut(rng: random.Random, stream: list[EmbeddedItem]) -> list[list[EmbeddedIte
     return parts
 
 
+Batch = tuple[list[bytes], list[bytes | None]]
+
+
+def batches(rng: random.Random, records: Sequence[tuple[bytes, bytes | None]]) -> Iterator[Batch]:
+    """Records cut into batches; now and then an empty one: there is no more for now."""
+    begin = 0
+    while begin < len(records):
+        part = records[begin : (begin := begin + rng.choice([1, 3, 40, 1_000]))]
+        yield [key for key, _ in part], [value for _, value in part]
+        if rng.random() < 0.2:
+            yield [], []
+
+
 def decode_all(state: dict[bytes, bytes]) -> dict[bytes, object]:
-    return {k: v if k[:2] == b"g:" else msgspec.msgpack.decode(v) for k, v in state.items()}
+    return {k: v if k[:2] in (b"g:", b"i:") else msgspec.msgpack.decode(v) for k, v in state.items()}
 
 
 @settings(max_examples=12, deadline=None)
@@ -522,8 +538,8 @@ def test_an_engine_restored_from_its_state_goes_on_as_if_nothing_had_happened(se
             broken = engine(SMALL)
             by_key = list(again.newest.items())
             rng.shuffle(by_key)
-            for key, value in by_key:
-                broken.restore(key, value)
+            for batch in batches(rng, by_key):
+                broken.restore(*batch)
             broken.finish_restore()
             assert (broken.active_topics, broken.indexed_items) == (running.active_topics, running.indexed_items)
 
@@ -538,10 +554,30 @@ def test_old_values_of_a_key_before_the_newest_do_no_harm() -> None:
     for key, value in log.records:
         partitions[sum(key) % 4].append((key, value))
     for partition in partitions:
-        for key, value in partition:
-            restored.restore(key, value)
+        for batch in batches(random.Random(8), partition):
+            restored.restore(*batch)
     restored.finish_restore()
     assert restored.apply(stream[200:]) == running.apply(stream[200:])
+
+
+def test_state_of_version_1_becomes_that_of_version_2() -> None:
+    running, log = engine(SMALL), Log()
+    for part in cut(random.Random(9), world(9, 200)):
+        log.take(running.apply(part))
+    old: list[tuple[bytes, bytes | None]] = []
+    for key, value in log.newest.items():
+        if key.startswith(b"i:"):
+            old.append((b"i:" + id_text(key[2:]).encode(), msgspec.msgpack.encode(unpack_entry(value))))
+        else:
+            old.append((key, value))
+    assert dict(upgraded(key, value) for key, value in old) == log.newest
+    gone = item_id_of("test", "x")
+    assert upgraded(f"i:{gone}".encode(), None) == (b"i:" + id_bytes(gone), None)
+    key, value = next(record for record in old if record[0].startswith(b"i:"))
+    with pytest.raises(ValueError, match="version 2"):
+        engine(SMALL).restore([key], [value])
+    with pytest.raises(ValueError, match="version 1"):
+        upgraded(*next(record for record in log.newest.items() if record[0].startswith(b"i:")))
 
 
 def test_the_world_of_these_tests_has_everything_in_it() -> None:

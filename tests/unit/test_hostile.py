@@ -261,8 +261,7 @@ def test_cluster_takes_any_embedded_item(records: list[EmbeddedItem], size: int)
     for begin in range(0, len(records), size):
         decisions = running.apply(records[begin : begin + size])
         again([*decisions.enriched, *decisions.mentions, *decisions.updates])
-        for key, value in decisions.state:
-            restored.restore(key, value)
+        restored.restore([key for key, _ in decisions.state], [value for _, value in decisions.state])
     restored.finish_restore()
 
 
