@@ -40,14 +40,18 @@ def spec(single: bool, state_version: int = 1) -> FlowSpec:
 class Counter:
     """The flow's step and its state."""
 
-    def __init__(self, session: Session, sleep_s: float, bad: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, session: Session, sleep_s: float, bad: frozenset[int] = frozenset(), restore_s: float = 0.0
+    ) -> None:
         self._session = session
         self._sleep_s = sleep_s
         self._bad = bad
+        self._restore_s = restore_s
         self.counts: dict[bytes, int] = {}
 
     def restore(self, key: bytes, value: bytes | None) -> None:
         assert value is not None
+        time.sleep(self._restore_s)
         self.counts[key] = int(value)
 
     def __call__(self, decoded: Decoded[TrendDefinition]) -> Outbox:
@@ -78,6 +82,7 @@ def main() -> int:
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--single", action="store_true")
     parser.add_argument("--sleep-s", type=float, default=0.0)
+    parser.add_argument("--restore-s", type=float, default=0.0, help="that each record of the state takes")
     parser.add_argument("--broker-gone-s", type=float, default=60.0)
     parser.add_argument("--bad", type=int, nargs="*", default=[], help="records that it fails on, in the middle")
     parser.add_argument("--session-timeout-ms", type=int, default=3_000)
@@ -90,7 +95,7 @@ def main() -> int:
     limits = Limits(commit_records=2_000, chunk_records=200, broker_gone_s=args.broker_gone_s)
 
     def wire(session: Session) -> Wired:
-        counter = Counter(session, args.sleep_s, frozenset(args.bad))
+        counter = Counter(session, args.sleep_s, frozenset(args.bad), args.restore_s)
         return Wired(pipeline(session, counter), counter.restore)
 
     session = Session(kafka, GENERATION, spec(args.single, args.state_version), args.name, limits, args.on_gap)
