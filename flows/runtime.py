@@ -152,10 +152,14 @@ def _failed(session: Session, error: TrendsError) -> ExitCode:
 def _run_once(session: Session, wire: Callable[[Session], Wired]) -> None:
     """From getting partitions to losing them, or to the end."""
     wired = wire(session)
-    gc.freeze()  # models live as long as the process: never looked through again
+    # Models live as long as the process: never looked through again, unless they are those of a run before this one.
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
     try:
         if session.open(wired.restore, log.info):
             wired.before_run()
+            gc.freeze()  # what was read back, too: millions of objects
             log.info("running")
             cli_main(wired.dataflow, epoch_interval=TICK)  # type: ignore[no-untyped-call]
             if session.failure is not None:

