@@ -14,6 +14,10 @@ KEEP ?=
 # `make test ARGS="-k router"`: more arguments for pytest. `make bench NAMES=embed`: which benchmarks.
 ARGS ?=
 NAMES ?= embed kafka pipeline
+# `make chaos SEED=7 MINUTES=10`; `make fuzz SEED=7 RECORDS=100000`.
+SEED ?= 1
+MINUTES ?= 2
+RECORDS ?= 100000
 
 BASE := $(VENV)/.installed-base
 DEV := $(VENV)/.installed-dev
@@ -21,7 +25,7 @@ DEV := $(VENV)/.installed-dev
 GPU := .venv-gpu
 VLLM := .venv-vllm
 
-.PHONY: help setup demo test test-all test-torch test-vllm check bench lock clean
+.PHONY: help setup demo test test-all test-torch test-vllm check bench chaos fuzz lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -52,6 +56,12 @@ check: $(DEV) ## Linter, formatter, types, import arrows
 
 bench: $(DEV) ## Benchmarks (NAMES="embed kafka pipeline")
 	@for name in $(NAMES); do $(PYTHON) -m benchmarks run $$name; done
+
+chaos: $(DEV) ## Faults on every process, then everything is compared with the truth (SEED=1 MINUTES=2)
+	@$(PYTHON) -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
+
+fuzz: $(DEV) ## Hostile messages through the real pipeline, each accounted for (SEED=1 RECORDS=100000)
+	@$(PYTHON) -m tests.chaos.fuzz --seed $(SEED) --records $(RECORDS)
 
 lock: ## Write constraints.txt anew, from the newest versions that fit together
 	@rm -rf .venv-lock && $(call find_python) && "$$python" -m venv .venv-lock

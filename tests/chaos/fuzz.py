@@ -27,9 +27,9 @@ from sinks.postgres import SyncReader, migrate
 from sinks.postgres.export import Filters
 from streams.admin import StreamAdmin
 from streams.codec import decode
-from streams.keys import partition_of
-from streams.records import DeadLetter, EmbeddedItem, EnrichedItem, Life, Record, TopicUpdate, TrendScore
-from streams.table import DEAD_LETTERS, EMBEDDED, ENRICHED, SCORES, UPDATES, Stream, raw
+from streams.keys import is_place_of, partition_of
+from streams.records import DeadLetter, EmbeddedItem, EnrichedItem, Life, Mention, Record, TopicUpdate, TrendScore
+from streams.table import CATALOG, DEAD_LETTERS, EMBEDDED, ENRICHED, MENTIONS, SCORES, SUMMARIES, UPDATES, Stream, raw
 from tests.chaos.hostile import LIMIT_BYTES, SOURCE, Hostile, Sent, begin_of
 from trends.demo import Stages
 from trends.flow_processes import flow_supervisor
@@ -57,6 +57,8 @@ class Outcome:
     dead_letters: int = 0
     well_formed: int = 0
     stored_items: int = 0
+    within: int = 0
+    """Pieces of rubbish in the inner streams."""
     seconds: float = 0.0
     by_case: dict[str, int] = field(default_factory=dict)
     by_reason: dict[str, int] = field(default_factory=dict)
@@ -108,27 +110,38 @@ def send(settings: Settings, messages: Iterator[Sent]) -> dict[Place, Sent]:
     return places
 
 
-def read(settings: Settings, stream: Stream) -> Iterator[tuple[Any, Record]]:
-    """All committed records of a stream, with their messages."""
+def messages(settings: Settings, stream: Stream) -> Iterator[Any]:
+    """All committed messages of a stream."""
     kafka = settings.kafka()
     name, count = stream.physical(kafka, settings.generation), stream.count(kafka)
     consumer = Consumer(
         kafka.client(
-            **{"group.id": uuid4().hex, "isolation.level": "read_committed", "enable.partition.eof": True,
-               "auto.offset.reset": "earliest"}
+            **{
+                "group.id": uuid4().hex,
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+            }
         )
-    )  # fmt: skip
+    )
     consumer.assign([TopicPartition(name, p, 0) for p in range(count)])
-    assert stream.record is not None
     ended: set[int] = set()
     while len(ended) < count:
         message: Any
         for message in consumer.consume(2_000, 1.0):
             if message.error():
                 ended.add(message.partition())
-            elif message.value() is not None:
-                yield message, decode(stream.record, message.value(), message.headers())
+            else:
+                yield message
     consumer.close()
+
+
+def read(settings: Settings, stream: Stream) -> Iterator[tuple[Any, Record]]:
+    """All committed records of a stream, with their messages."""
+    assert stream.record is not None
+    for message in messages(settings, stream):
+        if message.value() is not None:
+            yield message, decode(stream.record, message.value(), message.headers())
 
 
 def settle(supervisor: Supervisor, stages: Stages) -> str | None:
@@ -202,6 +215,64 @@ def audit(settings: Settings, source: Hostile, places: dict[Place, Sent], outcom
     check_clocks(settings, source, outcome)
 
 
+def within(settings: Settings, supervisor: Supervisor, stages: Stages, outcome: Outcome) -> None:
+    """Rubbish straight into the inner streams, where only our own flows write: each becomes a dead letter too."""
+    kafka = settings.kafka()
+    producer = Producer(kafka.client())
+    sent: list[tuple[str, int, int]] = []
+
+    def done(error: Any, message: Any) -> None:
+        assert error is None, error
+        sent.append((message.topic(), message.partition(), message.offset()))
+
+    for stream, partition, value in inner_rubbish(settings):
+        name = stream.physical(kafka, settings.generation)
+        producer.produce(name, value, b"rubbish %d" % len(value), partition, on_delivery=done)
+    producer.flush(60)
+    stall = settle(supervisor, stages)
+    if stall:
+        outcome.fault(f"rubbish within: {stall}")
+    known = {(r.stream, r.partition, r.offset) for _, r in read(settings, DEAD_LETTERS) if isinstance(r, DeadLetter)}
+    outcome.within = len(sent)
+    if lost := [place for place in sent if place not in known]:
+        outcome.fault(f"{len(lost)} of {len(sent)} pieces of rubbish within have no dead letter", lost)
+
+
+def inner_rubbish(settings: Settings) -> list[tuple[Stream, int, bytes]]:
+    """What no record is, and records that contradict what they stand beside: stream, partition, bytes."""
+    found: list[tuple[Stream, int, bytes]] = []
+    bytes_of_none = (b"\xff\xfe", b"{}", b"[]", b"\x00", b"[" * 100_000, b'{"generation":"\\ud800"}', b"NaN")
+    for stream in (EMBEDDED, MENTIONS, UPDATES, ENRICHED, SUMMARIES, SCORES, CATALOG):
+        count = stream.count(settings.kafka())
+        found += [(stream, i % count, value) for i, value in enumerate(bytes_of_none)]
+
+    def changed(stream: Stream, **changes: Any) -> None:
+        message, _ = next(iter(read(settings, stream)))
+        found.append((stream, message.partition(), json.dumps(json.loads(message.value()) | changes).encode()))
+
+    for vector in ("AAAA", "%%%", "", "\u00e4" * 16, "//8=" * DIMENSIONS):
+        changed(EMBEDDED, vector=vector)
+        changed(ENRICHED, vector=vector, change="first")
+        changed(UPDATES, centroid=vector)
+    changed(EMBEDDED, model="another")
+    changed(EMBEDDED, dimensions=65_536, vector=None)
+    changed(ENRICHED, generation="another")
+    changed(ENRICHED, seq=2**60)
+    changed(MENTIONS, generation="another")
+    changed(MENTIONS, first_seen="9999-01-01T00:00:00Z")
+    changed(MENTIONS, weight=2)
+    changed(UPDATES, life="merged", merged_into=None)
+    changed(UPDATES, life="grew", merged_into="another")
+    changed(SUMMARIES, generation="another")
+    changed(SCORES, slice_s=2**40, version=2**53)
+    changed(SCORES, counts=[2**40], version=2**53)
+    changed(SCORES, publishers=2**60)
+    message, mention = next((m, r) for m, r in read(settings, MENTIONS) if isinstance(r, Mention))
+    elsewhere = next(p for p in range(settings.kafka_partitions) if not is_place_of(mention.trend_id, p, 4))
+    found.append((MENTIONS, elsewhere, message.value()))
+    return found
+
+
 def check_clocks(settings: Settings, source: Hostile, outcome: Outcome) -> None:
     """No wrong time has faded a topic that honest items kept alive, nor gone ahead of the true time in a score."""
     early = source.now - ClusterConfig().fade_after
@@ -241,12 +312,13 @@ def run(settings: Settings, seed: int, records: int, *, say: Any = print) -> Out
         stall = settle(supervisor, stages)
         if stall:
             outcome.fault(stall)
+        outcome.seconds = round(time.monotonic() - began, 1)
+        say(f"through the pipeline in {outcome.seconds:.0f} s; comparing")
+        audit(settings, source, places, outcome)
+        within(settings, supervisor, stages, outcome)
         restarts = {name: n for name, n in supervisor.restarts.items() if n}
         if restarts:
             outcome.fault(f"processes ended: {restarts}", lines[-30:])
-    outcome.seconds = round(time.monotonic() - began, 1)
-    say(f"through the pipeline in {outcome.seconds:.0f} s; comparing")
-    audit(settings, source, places, outcome)
     return outcome
 
 

@@ -1,0 +1,28 @@
+"""Faults on every process for three quarters of a minute; `make chaos` goes on for longer, with any seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.chaos.faults import schedule
+from tests.chaos.rig import PROCESSES
+from tests.chaos.run import chaos
+
+SEED = 4
+SECONDS = 45.0
+RATE = 150.0
+
+
+def test_whatever_is_killed_or_stopped_nothing_is_lost_doubled_or_wrong(tmp_path: Path) -> None:
+    outcome = chaos(tmp_path, SEED, SECONDS, RATE)
+    assert outcome.hits >= 6
+    assert outcome.counts["acknowledged"] > 0
+    assert (outcome.lost, outcome.doubled, outcome.wrong) == ([], [], [])
+    assert outcome.verify == []
+    assert outcome.faults == []
+
+
+def test_a_seed_has_one_schedule() -> None:
+    one, same, other = (schedule(seed, 600, PROCESSES, 2, freeze_s=9.0) for seed in (1, 1, 2))
+    assert one == same != other
+    assert {fault.kind.value for fault in one} >= {"kill", "pause", "freeze", "term"}
