@@ -71,11 +71,15 @@ def pipeline(session: Session, step: Step, *, stateless: bool = False, bound_s: 
             return "only", Outbox({})
         began = time.monotonic()
         try:
+            oks, moved_on = session.sort(decoded.oks)
+            if moved_on:
+                decoded = Decoded(oks, decoded.errs, decoded.positions)
             if decoded.oks:
                 with session.status.during(f"{len(decoded.oks):,} records in one batch", bound_s):
                     outbox = guarded(decoded)
             else:
                 outbox = guarded(decoded)  # nothing to do is no progress
+            outbox.records.extend(moved_on)
         except Exception as error:
             session.failure = error
             return "only", Outbox({})

@@ -9,12 +9,17 @@ from models.scoring import TrendScorer
 from streams import metrics
 from streams.dead_letters import Received, apart, logged_at, misplaced
 from streams.io import Outbox
-from streams.keys import partition_of
 from streams.records import Mention
 from streams.session import FlowSpec, Session
 from streams.table import MENTIONS, SCORE_STATE, SCORES
 
-SPEC = FlowSpec("score", (MENTIONS,), SCORE_STATE)
+SPEC = FlowSpec(
+    "score",
+    (MENTIONS,),
+    SCORE_STATE,
+    trend_of=lambda mention: mention.trend_id,
+    state_trend_of=lambda key, _: key.decode(),
+)
 
 
 class ScoreStep:
@@ -22,8 +27,8 @@ class ScoreStep:
 
     def __init__(self, session: Session, scorer: TrendScorer) -> None:
         self._address = session.address
+        self._session = session
         self._scorer = scorer
-        self._partitions = SCORE_STATE.count(session.kafka)
 
     def __call__(self, decoded: Decoded[Mention]) -> Outbox:
         out = outbox(decoded, self._address)
@@ -32,8 +37,8 @@ class ScoreStep:
         scored = self._scorer.apply([r.record for r in good])
         out.records.extend(self._address.record(SCORES, score, score.trend_id) for score in scored.scores)
         for key, value in scored.state:
-            partition = partition_of(key.decode(), self._partitions)
-            out.records.append(self._address.state(SCORE_STATE, partition, key, value))
+            place = self._session.place(key.decode())
+            out.records.append(self._address.state(SCORE_STATE, place, key, value))
         metrics.ACTIVE_TRENDS.set(len(self._scorer))
         return out
 
@@ -42,7 +47,7 @@ class ScoreStep:
         arrived = logged_at(message)
         if arrived is not None and mention.first_seen > arrived + 2 * AHEAD_OF_ARRIVAL:
             return f"first_seen {mention.first_seen.isoformat()} lies after its arrival: nothing is seen before it is"
-        return misplaced(mention.trend_id, message.partition(), self._partitions)
+        return misplaced(mention.trend_id, message.partition(), self._session.kafka.partitions)
 
 
 def wire(session: Session, scorer: TrendScorer) -> Wired:

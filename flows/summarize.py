@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from flows.guard import Decoded
 from flows.runtime import LOCAL_MODEL_S, Wired, outbox, pipeline
-from models.summaries import SummarizeEngine
+from models.summaries import SummarizeEngine, home_of
 from streams.dead_letters import Received, apart, misplaced
 from streams.io import Outbox
-from streams.keys import partition_of
 from streams.records import TopicUpdate
 from streams.session import FlowSpec, Session
 from streams.table import SUMMARIES, SUMMARIZE_STATE, UPDATES
 
-SPEC = FlowSpec("summarize", (UPDATES,), SUMMARIZE_STATE, ordered=False)
+SPEC = FlowSpec(
+    "summarize",
+    (UPDATES,),
+    SUMMARIZE_STATE,
+    ordered=False,
+    trend_of=lambda update: update.trend_id,
+    state_trend_of=home_of,
+)
 
 
 class SummarizeStep:
@@ -20,8 +26,8 @@ class SummarizeStep:
 
     def __init__(self, session: Session, engine: SummarizeEngine) -> None:
         self._address = session.address
+        self._session = session
         self._engine = engine
-        self._partitions = SUMMARIZE_STATE.count(session.kafka)
 
     def __call__(self, decoded: Decoded[TopicUpdate]) -> Outbox:
         out = outbox(decoded, self._address)
@@ -30,12 +36,12 @@ class SummarizeStep:
         summarised = self._engine.apply([r.record for r in good])
         out.records.extend(self._address.record(SUMMARIES, s, s.topic_id, s.trend_id) for s in summarised.summaries)
         for key, value in summarised.state:
-            partition = partition_of(summarised.homes[key], self._partitions)
-            out.records.append(self._address.state(SUMMARIZE_STATE, partition, key, value))
+            place = self._session.place(summarised.homes[key])
+            out.records.append(self._address.state(SUMMARIZE_STATE, place, key, value))
         return out
 
     def _fault(self, received: Received[TopicUpdate]) -> str | None:
-        return misplaced(received.record.trend_id, received.message.partition(), self._partitions)
+        return misplaced(received.record.trend_id, received.message.partition(), self._session.kafka.partitions)
 
 
 def wire(session: Session, engine: SummarizeEngine) -> Wired:

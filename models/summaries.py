@@ -205,6 +205,11 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Last).decode
 
 
+def home_of(key: bytes, value: bytes) -> str:
+    """The home trend of a state record: what its place goes by."""
+    return _decode(value).trend_id
+
+
 def input_hash(update: TopicUpdate) -> bytes:
     """sha256 of what a summariser sees of a topic, lower-cased and with single spaces: 32 bytes."""
     parts = [str(update.size), str(update.publishers), *(term for term, _ in update.terms)]

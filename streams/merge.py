@@ -48,6 +48,11 @@ class Merge:
         """The partitions that are paused because they are far ahead."""
         return frozenset(self._paused)
 
+    def add(self, partition: Partition) -> None:
+        """One more partition, from which nothing has been fetched."""
+        self._waiting[partition], self._bytes[partition] = deque(), 0
+        self._empty.add(partition)
+
     def take(self, arrived: Iterable[Any], most: int) -> list[Any]:
         """What may go on now, at most ``most`` records, in order. Ends of partitions and errors pass among them."""
         out: list[Any] = []

@@ -26,6 +26,12 @@ TRANSACTION_RECORDS = Histogram(
 LAG_RECORDS = Gauge(
     "trends_lag_records", "Offsets between what a flow has committed and the end of its inputs.", ["flow", "stream"]
 )
+FORWARDED = Counter(
+    "trends_forwarded_records_total", "Records found in another partition than their trend's, sent on to it.", ["flow"]
+)
+HELD_PARTITIONS = Gauge(
+    "trends_held_partitions", "New partitions held back until the older records of their trends are done.", ["flow"]
+)
 DEAD_LETTERS = Counter("trends_dead_letters_total", "Records that went to dead letters.", ["flow", "reason"])
 ACTIVE_TOPICS = Gauge("trends_active_topics", "Topics that a new item may still join.")
 INDEXED_ITEMS = Gauge("trends_indexed_items", "Items within the horizon that repeats and echoes are found among.")

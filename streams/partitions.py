@@ -18,7 +18,7 @@ from streams.broker import passes, patiently
 from streams.codec import RecordError, decode
 from streams.config import KafkaConfig
 from streams.errors import UnavailableError
-from streams.growth import Growth, growth_of
+from streams.growth import Growth, Step, growth_of
 from streams.records import PartitionChange
 from streams.table import PARTITIONS
 
@@ -28,6 +28,8 @@ VIEW_S: Final = 4.0
 """How old an answer may be that a writer still writes by."""
 LEASE_S: Final = 6.0
 """From a change until nobody writes by the old number: ``VIEW_S``, and what the clocks of two brokers may differ by."""
+CLOCKS_S: Final = 60.0
+"""What this machine's clock may differ from a broker's by."""
 ANSWER_S: Final = 5.0
 """Bound on one question to the broker."""
 READ_S: Final = 30.0
@@ -53,6 +55,7 @@ class PartitionsView:
         self.growth = Growth(kafka.partitions)
         self.fresh_at: float | None = None
         """Monotonic time at which a change that had been appended would have been seen. None: never asked."""
+        self._seen_at: dict[Step, float] = {}
 
     @property
     def age_s(self) -> float:
@@ -77,8 +80,17 @@ class PartitionsView:
         except KafkaException as error:
             raise UnavailableError(f"asking {self._kafka.bootstrap} for the partitions: {error}") from None
         changed = growth.count != self.growth.count
+        for step in growth.steps:
+            self._seen_at.setdefault(step, time.monotonic())
         self.growth, self._end, self.fresh_at = growth, end, asked_at
         return changed
+
+    def over(self, step: Step) -> bool:
+        """Whether nobody writes any more by the number before a growth."""
+        seen_at = self._seen_at.get(step)
+        if seen_at is not None and time.monotonic() - seen_at >= LEASE_S:
+            return True  # it was appended before it was seen
+        return time.time() - step.at_ms / 1000 >= LEASE_S + CLOCKS_S
 
     def _find_end(self, timeout_s: float) -> int:
         try:

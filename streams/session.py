@@ -21,6 +21,10 @@ and started again, a process finds its place as it left it, and the others do no
 The role of a one-process flow is a single partition, which never moves while its owner lives; there cooperative-sticky
 spares the owner when a stand-by joins. Its members are not static: a stand-by that has read the state along takes over
 sooner than the owner, started again, could read it back.
+
+When the streams grow, the new number of partitions is taken up while everything runs (:mod:`streams.partitions`). What
+was addressed by the old number is committed within its lease, or dropped and begun anew. New partitions are held back
+until they are born (:mod:`streams.births`); where state has to move, at a start, between 3 and 4.
 """
 
 from __future__ import annotations
@@ -28,8 +32,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -38,8 +42,10 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from streams import metrics
+from streams.births import Birth, Births
 from streams.broker import passes, patiently
 from streams.config import KafkaConfig
+from streams.dead_letters import Received
 from streams.errors import (
     FencedError,
     OffsetsExpiredError,
@@ -52,11 +58,15 @@ from streams.errors import (
     UnavailableError,
 )
 from streams.failures import Failures
+from streams.growth import Step
 from streams.health import FlowStatus, Phase
 from streams.io import Addresser, Chunk, Outgoing, Partition, Positions
+from streams.keys import is_place_of, partition_of
+from streams.membership import owners
 from streams.merge import Merge
+from streams.partitions import LEASE_S, LOOK_S, VIEW_S, PartitionsView, learn_partitions
 from streams.records import Gap
-from streams.state import Restore, StateReader, cover_record
+from streams.state import Restore, StateReader, cover_record, high_watermarks
 from streams.table import DEAD_LETTERS, GAPS, Scope, Stream
 from streams.throttle import Throttle
 
@@ -71,6 +81,10 @@ WAIT_UNTOLD_S: Final = 2.0
 """… once it has waited for so long."""
 LEAVE_S: Final = 0.5
 """How long a process that leaves its group for good waits for the goodbye to be sent."""
+OWNERS_S: Final = 5.0
+"""Where streams have grown: so long after a start or a growth it is looked whether every partition has an owner …"""
+OWNERS_EVERY_S: Final = 60.0
+"""… and then so often."""
 CALL_TIMEOUT_S: Final = 30.0
 """Bound on one call to the broker."""
 
@@ -108,6 +122,21 @@ class FlowSpec:
     """Whether the inputs are read merged by arrival time, so that a backlog keeps the order in which it came."""
     state_version: int = 1
     """Format of its state records. A release that cannot read the former one raises it and brings a migration."""
+    trend_of: Callable[[Any], str] | None = None
+    """The trend of an input record, whose partition it belongs to …"""
+    state_trend_of: Callable[[bytes, bytes], str] | None = None
+    """… and of a state record, from its key and value. Both where state stands beside partitioned inputs."""
+
+    def __post_init__(self) -> None:
+        if self.moves_state and (self.trend_of is None or self.state_trend_of is None):
+            raise ValueError(
+                f"flow {self.name}: its state moves when streams grow: trend_of and state_trend_of say how"
+            )
+
+    @property
+    def moves_state(self) -> bool:
+        """Whether a new partition takes state over."""
+        return self.state is not None and self.role is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +205,7 @@ class Session:
         """What it is at, for whoever asks."""
         self.address = Addresser(kafka, generation)
         self.group = kafka.id_of(generation, spec.name)
+        self._instance = kafka.id_of(generation, spec.name, process)
         self.assigned: set[Partition] = set()
         self._has_role = False
         self.stopping = False
@@ -188,12 +218,15 @@ class Session:
         """Where this flow yields to others: how fast it may read."""
         self._call_s = min(CALL_TIMEOUT_S, self.limits.broker_gone_s)
         self._joined = False
+        self._subscribed = False
         self._started = False
         self._changed = ""
         self._assigned_at: float | None = None
         self._assignment = 0
         """Counts the changes of what is assigned."""
         self._committed: Positions = {}
+        self._begun: Positions = {}
+        """Where reading began, by partition."""
         self._read: Positions = {}
         self._gaps: list[Gap] = []
         """Found while reading, to be skipped at the next start."""
@@ -204,6 +237,17 @@ class Session:
         self._state_reader: StateReader | None = None
         self._merge: Merge | None = None
         self._consumer = Consumer(self._consumer_config())
+        self._view = PartitionsView(kafka, self._consumer)
+        self._looked_at = 0.0
+        self._old: Positions = {}
+        """Read before the number of partitions changed, and so perhaps addressed by the old one; to be committed …"""
+        self._old_until = 0.0
+        """… by this moment (monotonic)."""
+        self._births = self._new_births()
+        self._seen_born: set[Partition] = set()
+        self._owners_at = 0.0
+        """When to look next whether every partition has an owner (monotonic)."""
+        self._ends: dict[tuple[Partition, Step], int] = {}
         self._writer: Producer | None = None
 
     @property
@@ -222,7 +266,7 @@ class Session:
             member = {
                 "partition.assignment.strategy": "range",
                 # Static membership: a process that is started again gets its partitions back without a rebalance.
-                "group.instance.id": self.kafka.id_of(self.generation, self.spec.name, self.process),
+                "group.instance.id": self._instance,
             }
         return self.kafka.client(
             **member
@@ -285,18 +329,21 @@ class Session:
         """
         self.status.enter(Phase.JOINING)
         first = not self._joined
+        if first and self.spec.role is None:
+            self._begin_writing()
+        self._learn_growth()
         if first:
-            if self.spec.role is None:
-                self._begin_writing()
             self._check_partitions()
         self._started, self._changed, self.failure = False, "", None
         self._read, self._merge = {}, None
+        self._old = {}
         if self.spec.state is not None and self.spec.role is not None:
             # One process holds all of the state, so a stand-by can keep up with it.
             count = self.spec.state.count(self.kafka)
             self._state_reader = StateReader(self.kafka, self._state_name, range(count), restore or _ignore)
-        if first:
-            self._joined = True
+        self._joined = True
+        if not self._subscribed:
+            self._subscribed = True
             topics = [self.address.name(self.spec.role)] if self.spec.role else self._input_names
             self._consumer.subscribe(
                 topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
@@ -306,26 +353,36 @@ class Session:
         self._wait_for_partitions(on_event)
         if self.stopping:
             return False
+        self._learn_growth()
         if self.spec.role is not None:
             self._begin_writing()
             self._take(self._all_inputs())
         self.status.partitions = _ranges(self.assigned)
         on_event(f"assigned {self.status.partitions}")
         assignment = self._assignment
+        self._plan_births()
+        if self.spec.moves_state:
+            self._split(assignment, on_event)
+        if self._births.held:
+            on_event(f"held back until their trends' older records are done: {_ranges(self._births.held)}")
         if self.spec.state is not None:
             self._restore_state(restore or _ignore, on_event, progress)
             if self.stopping:
                 return False
         self._poll_paused(0)
-        if self._assignment != assignment:
-            raise RestartRequired("the partitions changed while the state was read")
+        self._still(assignment)
         self._skip_gaps(on_event)
         self._started = True
         self.status.enter(Phase.RUNNING)
-        if self.spec.ordered and len(self.assigned) > 1:
-            self._merge = Merge(self._consumer, self.assigned)
-        self._consumer.resume([TopicPartition(*p) for p in self.assigned])
+        readable = self.assigned - self._births.held
+        if self.spec.ordered and len(readable) > 1:
+            self._merge = Merge(self._consumer, readable)
+        self._consumer.resume([TopicPartition(*p) for p in readable])
         return True
+
+    def _still(self, assignment: int) -> None:
+        if self._assignment != assignment:
+            raise RestartRequired("the partitions changed while the state was read")
 
     def _begin_writing(self) -> None:
         """Takes over the transactional id: whoever wrote under it is fenced, and what it left open is ended."""
@@ -356,11 +413,19 @@ class Session:
             name = self.address.name(stream)
             if name not in known:
                 raise StreamTableError(f"stream {name} does not exist; create the streams with `trends streams apply`")
-            if (found := len(known[name].partitions)) != stream.count(self.kafka):
+            found, wanted = len(known[name].partitions), stream.count(self.kafka)
+            most = wanted if stream.partitions else max(wanted, self._view.growth.coming or 0)
+            if wanted <= found <= most:
+                continue
+            if self._view.growth.steps:
                 raise StreamTableError(
-                    f"stream {name} has {found} partitions, the settings say {stream.count(self.kafka)}; "
-                    "set TRENDS_KAFKA_PARTITIONS to what the streams have"
+                    f"stream {name} has {found} partitions, {wanted} are recorded since the streams grew; "
+                    "`trends streams describe` shows all, `trends streams grow` says what to do"
                 )
+            raise StreamTableError(
+                f"stream {name} has {found} partitions, the settings say {wanted}; "
+                "set TRENDS_KAFKA_PARTITIONS to what the streams have"
+            )
 
     def _wait_for_partitions(self, on_event: Callable[[str], None]) -> None:
         said = False
@@ -452,17 +517,18 @@ class Session:
         wanted = [TopicPartition(p.topic, p.partition) for p in partitions]
         if not wanted:
             return []
-        committed = self._call("asking for committed offsets", lambda: self._consumer.committed(wanted, CALL_TIMEOUT_S))
+        known = self._committed_of((p.topic, p.partition) for p in wanted)
         ready = []
-        for p in committed:
-            if p.offset >= 0:
-                self._committed[(p.topic, p.partition)] = p.offset
-                ready.append(TopicPartition(p.topic, p.partition, p.offset))
+        for p in wanted:
+            if (offset := known.get((p.topic, p.partition))) is not None:
+                self._committed[(p.topic, p.partition)] = offset
+                ready.append(TopicPartition(p.topic, p.partition, offset))
             else:
                 self._committed.pop((p.topic, p.partition), None)
                 # Not a number: a stream that retention has emptied does not begin at 0. "error" is for known offsets.
                 low, _ = self._consumer.get_watermark_offsets(TopicPartition(p.topic, p.partition), CALL_TIMEOUT_S)
                 ready.append(TopicPartition(p.topic, p.partition, low))
+        self._begun |= {(p.topic, p.partition): p.offset for p in ready}
         return ready
 
     def _restore_state(
@@ -475,20 +541,30 @@ class Session:
             if progress is not None:
                 progress(done, total)
 
-        reader = self._state_reader
-        if reader is None:
-            reader = StateReader(self.kafka, self._state_name, {p for _, p in self.assigned}, restore)
-        whole = reader.catch_up(lambda: self._poll_paused(0), restored, lambda: self.stopping)
-        reader.close()
-        self._state_reader = None
-        if not whole:
-            return
-        self._check_version(reader)
-        self._check_covers(reader)
+        records = 0
+        for reader in self._state_readers(restore):
+            try:
+                whole = reader.catch_up(lambda: self._poll_paused(0), restored, lambda: self.stopping)
+            finally:
+                reader.close()
+            if not whole:
+                return
+            self._check_version(reader)
+            self._check_covers(reader)
+            records += reader.records
         seconds = time.monotonic() - began
-        metrics.STATE_RECORDS.labels(self.spec.name).set(reader.records)
+        metrics.STATE_RECORDS.labels(self.spec.name).set(records)
         metrics.STATE_SECONDS.labels(self.spec.name).set(seconds)
-        on_event(f"read {reader.records:,} state records back in {seconds:.1f} s")
+        on_event(f"read {records:,} state records back in {seconds:.1f} s")
+
+    def _state_readers(self, restore: Restore) -> Iterator[StateReader]:
+        """The one that has read along; else one after the other, in the order that grown streams ask for."""
+        if self._state_reader is not None:
+            reader, self._state_reader = self._state_reader, None
+            yield reader
+            return
+        for level in self._births.levels({p for _, p in self.assigned}):
+            yield StateReader(self.kafka, self._state_name, level, restore)
 
     def _check_version(self, reader: StateReader) -> None:
         """That this release can read the state, all of it."""
@@ -504,14 +580,18 @@ class Session:
                 f"recorded decisions: `trends state rebuild {self.spec.name}`"
             )
 
-    def _check_covers(self, reader: StateReader) -> None:
+    def _check_covers(self, reader: StateReader, partitions: set[Partition] | None = None) -> None:
         """Covered = committed, for every input partition and every state partition that reflects it."""
-        for partition in sorted(self.assigned):
+        for partition in sorted(self.assigned if partitions is None else partitions):
             committed = self._committed.get(partition)
             for state_partition in self._state_partitions_of(partition):
+                if state_partition not in reader.covers:
+                    continue
                 covered = reader.covers[state_partition].get(partition)
                 if covered == committed:
                     continue
+                if partition in self._births.held and self._committed_of([partition]):
+                    raise RestartRequired(f"{_ranges([partition])} was born while the state was read")
                 raise StateMismatchError(
                     f"flow {self.spec.name}: {self._state_name}/{state_partition} covers {partition[0]}/{partition[1]} "
                     f"up to {'nothing' if covered is None else covered}, the group {self.group} has committed "
@@ -557,6 +637,9 @@ class Session:
                 self.throttle.took(len(messages))
         self._watch_broker()
         self._report_lag()
+        self._watch_growth()
+        if self._births.waiting:
+            positions |= self._give_birth()
         if not messages and all(self._committed.get(p) == offset for p, offset in positions.items()):
             return None
         self._read |= positions
@@ -590,6 +673,253 @@ class Session:
         if isinstance(refused, OffsetsExpiredError):
             self._look_for_gaps()
         raise refused
+
+    # -- growing streams -----------------------------------------------------------------------------------------
+
+    def _new_births(self) -> Births:
+        return Births(self._view.growth, [self.address.name(s) for s in self.spec.inputs if s.partitions is None])
+
+    def _learn_growth(self) -> None:
+        """Before anything is addressed: how many partitions there are."""
+        if self._view.refresh(self.limits.broker_gone_s) or self.kafka.partitions != self._view.growth.count:
+            self._take_up()
+
+    def _take_up(self) -> None:
+        """From here on keys are placed by the new number."""
+        self.kafka = self.address.kafka = replace(self.kafka, partitions=self._view.growth.count)
+        for clients in (self._consumer, self._writer):
+            if clients is not None:
+                learn_partitions(clients, self._growing(), self.kafka.partitions)
+        # The group shares the new partitions out as soon as its members know them.
+        self._call("asking for the streams", lambda: self._consumer.list_topics(timeout=self._call_s))
+
+    def _growing(self) -> list[str]:
+        """The keyed streams that a session itself knows of."""
+        streams = [*self.spec.inputs, *([self.spec.state] if self.spec.state else [])]
+        return [self.address.name(s) for s in streams if s.partitions is None]
+
+    def _watch_growth(self) -> None:
+        """Now and then: have the streams grown, has a partition that is held back been born?"""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_S:
+            return
+        self._looked_at = now
+        fresh_at = self._view.fresh_at
+        try:
+            changed = self._view.refresh()
+        except UnavailableError:
+            return  # nothing is committed by a view that is too old
+        if changed:
+            self._grow_while_running(fresh_at or now)
+        metrics.HELD_PARTITIONS.labels(self.spec.name).set(len(self._births.held))
+        if self._births.held:
+            self._look_for_births()
+        if self._view.growth.steps and self.spec.role is None and now >= self._owners_at:
+            self._owners_at = now + OWNERS_EVERY_S
+            self._look_for_owners()
+
+    def _look_for_owners(self) -> None:
+        """Has the group share its partitions out anew where some have no owner.
+
+        Whoever shares them out (the group's leader) does so by the partitions that it knows, and again when it sees
+        that there are more. Started again under its name while they are being made, it finds the group as it was and
+        never sees a change.
+
+        Raises:
+            RestartRequired: this process left the group, to join it anew.
+        """
+        try:
+            owned = owners(self.kafka, self.group)
+        except UnavailableError as error:
+            log.warning("flow %s: %s", self.spec.name, error)
+            return
+        if owned is None:  # it is being done
+            self._owners_at = time.monotonic() + OWNERS_S
+            return
+        wanted = {(name, p) for name in self._births.streams for p in range(self.kafka.partitions)}
+        missing = wanted.difference(*owned.values())
+        working = [name for name, partitions in owned.items() if partitions]
+        if not missing:
+            return
+        self._owners_at = time.monotonic() + OWNERS_S
+        if working and min(working) == self._instance:
+            self._leave_group()
+            raise RestartRequired(f"{_ranges(missing)} had no owner: the group shares its partitions out anew")
+
+    def _look_for_births(self) -> None:
+        """Reads what was born meanwhile."""
+        born = self._committed_of(self._births.held).keys()
+        if self.spec.moves_state and born != self._seen_born and born != self._births.held:
+            self._seen_born = set(born)  # its siblings are about to be: one beginning anew for all of them
+            return
+        self._release(self._births.born(born))
+
+    def _grow_while_running(self, fresh_at: float) -> None:
+        """What has been addressed by the old number may still be committed, for as long as its lease goes."""
+        self._old, self._old_until = dict(self._read), fresh_at + VIEW_S
+        self._take_up()
+        log.info("flow %s: keys are placed in %d partitions from now on", self.spec.name, self.kafka.partitions)
+        if self.spec.role is not None:
+            new = [p for p in self._all_inputs() if (p.topic, p.partition) not in self.assigned]
+            if ready := self._at_committed(new):
+                self._consumer.incremental_assign(ready)
+                self._consumer.pause(ready)
+                self.assigned |= {(p.topic, p.partition) for p in ready}
+                self.status.partitions = _ranges(self.assigned)
+        self._plan_births()
+
+    def _plan_births(self) -> None:
+        """Which of the partitions held here are born, and which children theirs are still to have."""
+        self._births = self._new_births()
+        children = self._births.children_of(self.assigned)
+        born = self._committed_of(children - self.assigned)
+        self._births.plan(self.assigned, self._committed | born)
+        self._seen_born = set()
+        self._owners_at = time.monotonic() + OWNERS_S
+        self._looked_at = 0.0
+
+    def _committed_of(self, partitions: Iterable[Partition]) -> Positions:
+        """The committed offsets of some partitions, of those that have any."""
+        wanted = [TopicPartition(*p) for p in sorted(partitions)]
+        if not wanted:
+            return {}
+        committed = self._call("asking for committed offsets", lambda: self._consumer.committed(wanted, CALL_TIMEOUT_S))
+        return {(p.topic, p.partition): p.offset for p in committed if p.offset >= 0}
+
+    def _due(self) -> list[Birth]:
+        """Children whose parents have been read, and committed, to the end of the old number."""
+        due = self._births.due(self._begun | self._committed, self._end_of)
+        if not self.spec.moves_state:
+            return due
+        # State is of all inputs: it moves when all of them are there.
+        children = {birth.child for birth in due}
+        return [b for b in due if all((name, b.child[1]) in children for name in self._births.streams)]
+
+    def _end_of(self, parent: Partition, step: Step) -> int | None:
+        """Where a parent ended when nobody placed keys by the old number any more: asked once."""
+        if (parent, step) not in self._ends:
+            if not self._view.over(step):
+                return None
+            at = TopicPartition(*parent, step.at_ms + int(LEASE_S * 1000))
+            found = self._call(
+                "asking for an offset by time", lambda: self._consumer.offsets_for_times([at], CALL_TIMEOUT_S)
+            )[0].offset
+            if found < 0:  # nothing has come since
+                found = high_watermarks(self.kafka, parent[0], [parent[1]])[parent[1]]
+            self._ends[parent, step] = found
+        return self._ends[parent, step]
+
+    def _give_birth(self) -> Positions:
+        """The first offsets of children that are due, to be committed with the next transaction.
+
+        Raises:
+            RestartRequired: their state has to move first, which is done at a start.
+        """
+        due = self._due()
+        if due and self.spec.moves_state:
+            raise RestartRequired(f"{_ranges(b.child for b in due)} can be born: the state of its trends moves there")
+        return {b.child: self._first_offset(b.child) for b in due if b.child not in self._read}
+
+    def _first_offset(self, partition: Partition) -> int:
+        ends = partial(self._consumer.get_watermark_offsets, TopicPartition(*partition), CALL_TIMEOUT_S)
+        return int(self._call("asking for the ends of a partition", ends)[0])
+
+    def _release(self, partitions: Iterable[Partition]) -> None:
+        """Reads what was held back from now on."""
+        for partition in sorted(partitions):
+            if self.spec.moves_state:
+                raise RestartRequired(f"{_ranges([partition])} was born: the state of its trends is there")
+            if partition not in self._committed:
+                self._committed |= self._committed_of([partition])
+            if self._committed[partition] != self._begun[partition]:
+                self._consumer.seek(TopicPartition(*partition, self._committed[partition]))
+            if self._merge is not None:
+                self._merge.add(partition)
+            elif self.spec.ordered and len(self.assigned - self._births.held) > 1:
+                self._merge = Merge(self._consumer, self.assigned - self._births.held)
+            self._consumer.resume([TopicPartition(*partition)])
+            log.info("flow %s: reading %s", self.spec.name, _ranges([partition]))
+
+    def _split(self, assignment: int, on_event: Callable[[str], None]) -> None:
+        """Gives birth to the children that are due: the state of their trends moves, in one transaction a parent."""
+        by_parent: dict[int, list[Birth]] = {}
+        for birth in self._due():
+            by_parent.setdefault(birth.parent[1], []).append(birth)
+        for parent, births in sorted(by_parent.items()):
+            self._split_one(parent, [b.child for b in births], assignment, on_event)
+
+    def _split_one(
+        self, parent: int, children: Sequence[Partition], assignment: int, on_event: Callable[[str], None]
+    ) -> None:
+        state, trend_of = self.spec.state, self.spec.state_trend_of
+        assert state is not None
+        assert trend_of is not None
+        self._births.born(children)  # from here on place() says where the state belongs
+        moving: dict[bytes, tuple[int, bytes]] = {}
+
+        def look(key: bytes, value: bytes | None) -> None:
+            moving.pop(key, None)
+            if value is not None and (place := self._births.place(trend_of(key, value))) != parent:
+                moving[key] = place, value
+
+        numbers = {number for _, number in children}
+        reader = StateReader(self.kafka, self._state_name, {parent, *numbers}, look)
+        try:
+            whole = reader.catch_up(lambda: self._poll_paused(0), self.status.restoring, lambda: self.stopping)
+        finally:
+            reader.close()
+        if not whole:
+            raise RestartRequired("asked to end")  # the next open() sees it
+        self._check_version(reader)
+        if settled := [p for p in numbers if reader.covers[p]]:
+            if self._committed_of(children):
+                raise RestartRequired(f"{_ranges(children)} was born meanwhile")
+            raise StateMismatchError(
+                f"flow {self.spec.name}: {self._state_name}/{_spans(sorted(settled))} covers {_ranges(children)}, "
+                f"where the group {self.group} has committed nothing. The group's offsets were changed from outside. "
+                f"Nothing was written. `trends state check {self.spec.name}` shows where; `trends state rebuild "
+                f"{self.spec.name}` builds the state anew from the recorded decisions."
+            )
+        self._check_covers(reader, {p for p in self.assigned if p[1] == parent})
+        self._still(assignment)
+        self.commit(
+            (
+                record
+                for key, (place, value) in moving.items()
+                for record in (
+                    self.address.state(state, place, key, value),
+                    self.address.state(state, parent, key, None),
+                )
+            ),
+            {child: self._first_offset(child) for child in children},
+        )
+        on_event(f"{_ranges(children)} born: {len(moving):,} state records moved")
+
+    def place(self, trend_id: str) -> int:
+        """The partition in which this flow keeps a trend's state."""
+        return self._births.place(trend_id)
+
+    def sort(self, received: list[Received[Any]]) -> tuple[list[Received[Any]], list[Outgoing]]:
+        """Where state stands beside the inputs: the records that are for this process, and the others, to be sent on
+        unchanged to where their trends live now. (Somebody stood still while the streams grew.) A record in a partition
+        where its trend never lived is the step's to refuse."""
+        trend_of = self.spec.trend_of
+        if trend_of is None:
+            return received, []
+        count, here, elsewhere = self.kafka.partitions, [], []
+        for each in received:
+            trend_id, message = trend_of(each.record), each.message
+            home, found = partition_of(trend_id, count), message.partition()
+            if found == home or found == self.place(trend_id) or not is_place_of(trend_id, found, count):
+                here.append(each)
+            else:
+                elsewhere.append(
+                    Outgoing(message.topic(), home, message.key(), message.value(), message.headers() or None)
+                )
+        if not elsewhere:
+            return received, []
+        metrics.FORWARDED.labels(self.spec.name).inc(len(elsewhere))
+        return here, elsewhere
 
     # -- records that are gone ----------------------------------------------------------------------------------
 
@@ -735,7 +1065,7 @@ class Session:
         if paused:
             self.status.working()
             resting = self._merge.resting if self._merge else frozenset()
-            self._consumer.resume([TopicPartition(*p) for p in self.assigned if p not in resting])
+            self._consumer.resume([TopicPartition(*p) for p in self.assigned - self._births.held - resting])
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -750,6 +1080,7 @@ class Session:
                 the commit itself it may have been: the start then finds it in the committed offsets).
         """
         self._raise_if_changed()
+        self._may_write()
         positions = {p: offset for p, offset in positions.items() if self._committed.get(p) != offset}
         began = time.monotonic()
         try:
@@ -757,10 +1088,27 @@ class Session:
         except KafkaException as error:
             raise self._fenced(refuse(error.args[0], f"flow {self.spec.name}, writing")) from None
         self._committed |= positions
+        if self._births.waiting:
+            self._release(self._births.born(positions))
         self.status.progressed()
         metrics.TRANSACTION_SECONDS.labels(self.spec.name).observe(time.monotonic() - began)
         metrics.TRANSACTION_RECORDS.labels(self.spec.name).observe(count)
         return count
+
+    def _may_write(self) -> None:
+        """That no key was placed by a number of partitions that may not count any more.
+
+        Raises:
+            RestartRequired: the streams have grown, and the lease of the old number is over.
+            UnavailableError: nobody says how many partitions there are.
+        """
+        if self._view.age_s > VIEW_S and self._view.refresh(self.limits.broker_gone_s):
+            raise RestartRequired(f"the streams have grown to {self._view.growth.count} partitions")
+        if self._old:
+            if all(self._committed.get(p, -1) >= offset for p, offset in self._old.items()):
+                self._old = {}
+            elif time.monotonic() > self._old_until:
+                raise RestartRequired("the streams have grown, and what was addressed before came too late")
 
     def _write(self, records: Iterable[Outgoing], positions: Positions) -> int:
         producer = self._producer
@@ -776,6 +1124,8 @@ class Session:
             member = self._consumer.consumer_group_metadata()
             if offsets:
                 self._call_in_transaction(lambda: producer.send_offsets_to_transaction(offsets, member, self._call_s))
+            producer.flush(self._call_s)
+            self._may_write()  # all of it has been appended by now
             self._call_in_transaction(lambda: producer.commit_transaction(self._call_s))
         except BaseException:
             self._abort()
@@ -794,6 +1144,11 @@ class Session:
                 else:
                     produce(stream, value, key, partition, headers=headers)
             except BufferError:
+                self._produce_when_free(stream, value, key, partition, headers)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._UNKNOWN_PARTITION:
+                    raise
+                learn_partitions(self._producer, [stream], partition + 1)  # it has grown
                 self._produce_when_free(stream, value, key, partition, headers)
         return count
 
@@ -854,7 +1209,7 @@ class Session:
 
     def _leave_group(self) -> None:
         """librdkafka's static members say goodbye when they unsubscribe, never when they close."""
-        self._started = False
+        self._started = self._subscribed = False
         with contextlib.suppress(KafkaException, TrendsError):
             self._consumer.unsubscribe()
             deadline = time.monotonic() + LEAVE_S

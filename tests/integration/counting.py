@@ -1,10 +1,15 @@
-"""A flow of the tests' own, run as a process: counts keys, keeps the counts in state, writes each count out."""
+"""Flows of the tests' own, run as processes: one counts keys, keeps the counts in state and writes each count out (by
+processes, or with a role); one keeps nothing and only copies.
+"""
 
 import argparse
 import logging
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -12,16 +17,19 @@ from flows.guard import Decoded
 from flows.runtime import Wired, outbox, pipeline, run
 from streams.config import KafkaConfig
 from streams.io import Outbox, Outgoing
+from streams.keys import partition_of
 from streams.records import TrendDefinition
 from streams.session import FlowSpec, Limits, OnGap, Session
-from streams.table import CLUSTER_ROLE, DEAD_LETTERS, GAPS, Stream
+from streams.table import CLUSTER_ROLE, DEAD_LETTERS, GAPS, PARTITIONS, Stream
 
 GENERATION = "g1"
 IN = Stream("count.in", "key", TrendDefinition, "what is counted")
 OUT = Stream("count.out", "key", None, "every count")
+SINGLE_OUT = Stream("single.out", "key", None, "every count of the one process")
+COPY_OUT = Stream("copy.out", "key", None, "a copy")
 STATE = Stream("count.state", "key", None, "the counts", retention_ms=None)
 SINGLE_STATE = Stream("count.single", "key", None, "the counts of the one process", partitions=2, retention_ms=None)
-ALL = (IN, OUT, STATE, SINGLE_STATE, CLUSTER_ROLE, DEAD_LETTERS, GAPS)
+ALL = (IN, OUT, SINGLE_OUT, COPY_OUT, STATE, SINGLE_STATE, CLUSTER_ROLE, DEAD_LETTERS, GAPS, PARTITIONS)
 
 
 def create(kafka: KafkaConfig, streams: Iterable[Stream] = ALL) -> None:
@@ -34,44 +42,89 @@ def create(kafka: KafkaConfig, streams: Iterable[Stream] = ALL) -> None:
 def spec(single: bool, state_version: int = 1) -> FlowSpec:
     if single:
         return FlowSpec("single", (IN,), SINGLE_STATE, CLUSTER_ROLE, state_version=state_version)
-    return FlowSpec("count", (IN,), STATE, state_version=state_version)
+    return FlowSpec(
+        "count", (IN,), STATE, state_version=state_version,
+        trend_of=lambda definition: definition.trend_id, state_trend_of=lambda key, _: key.decode(),
+    )  # fmt: skip
 
 
 class Counter:
     """The flow's step and its state."""
 
     def __init__(
-        self, session: Session, sleep_s: float, bad: frozenset[int] = frozenset(), restore_s: float = 0.0
+        self,
+        session: Session,
+        sleep_s: float,
+        bad: frozenset[int] = frozenset(),
+        restore_s: float = 0.0,
+        out: Stream = OUT,
     ) -> None:
         self._session = session
+        self._out = out
         self._sleep_s = sleep_s
         self._bad = bad
         self._restore_s = restore_s
         self.counts: dict[bytes, int] = {}
 
     def restore(self, key: bytes, value: bytes | None) -> None:
-        assert value is not None
         time.sleep(self._restore_s)
-        self.counts[key] = int(value)
+        if value is None:
+            self.counts.pop(key)
+        else:
+            self.counts[key] = int(value)
 
     def __call__(self, decoded: Decoded[TrendDefinition]) -> Outbox:
         time.sleep(self._sleep_s * len(decoded.oks))
         out = outbox(decoded, self._session.address)
         state = self._session.spec.state
         assert state is not None
-        touched: dict[bytes, int] = {}
+        touched: set[bytes] = set()
         for received in decoded.oks:
-            key, partition = received.message.key(), received.message.partition()
+            key = received.message.key()
             self.counts[key] = self.counts.get(key, 0) + 1
             if received.record.version in self._bad:
                 raise ZeroDivisionError(f"cannot count {received.record.version}")
-            touched[key] = partition
+            touched.add(key)
             count = b"%d" % self.counts[key]
-            out.records.append(Outgoing(self._session.address.name(OUT), partition, key, count))
-        for key, partition in touched.items():
-            place = partition % state.count(self._session.kafka)
+            out.records.append(self._write(key, count, received.record.version))
+        for key in touched:
+            place = self._session.place(key.decode()) % state.count(self._session.kafka)
             out.records.append(self._session.address.state(state, place, key, b"%d" % self.counts[key]))
         return out
+
+    def _write(self, key: bytes, value: bytes, version: int) -> Outgoing:
+        """With the number of the record that it was made of, to tell whether they came in order."""
+        kafka, headers = self._session.kafka, [("version", b"%d" % version)]
+        partition = partition_of(key.decode(), self._out.count(kafka))
+        return Outgoing(self._session.address.name(self._out), partition, key, value, headers)
+
+
+class Copier(Counter):
+    """Writes the number of each record."""
+
+    def __call__(self, decoded: Decoded[TrendDefinition]) -> Outbox:
+        out = outbox(decoded, self._session.address)
+        for received in decoded.oks:
+            version = received.record.version
+            out.records.append(self._write(received.message.key(), b"%d" % version, version))
+        return out
+
+
+class DiesInTheSplit(Session):
+    """Killed when the state has been moved to a new partition, and the transaction is still open."""
+
+    _splitting = 0
+
+    def _split_one(self, *arguments: Any) -> None:
+        self._splitting = 1
+        super()._split_one(*arguments)
+
+    def _may_write(self) -> None:
+        super()._may_write()
+        if self._splitting:
+            self._splitting += 1
+        if self._splitting == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main() -> int:
@@ -81,6 +134,9 @@ def main() -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--single", action="store_true")
+    parser.add_argument("--copy", action="store_true")
+    parser.add_argument("--own-out", action="store_true", help="not all of them into one stream")
+    parser.add_argument("--die-in-split", action="store_true")
     parser.add_argument("--sleep-s", type=float, default=0.0)
     parser.add_argument("--restore-s", type=float, default=0.0, help="that each record of the state takes")
     parser.add_argument("--broker-gone-s", type=float, default=60.0)
@@ -95,10 +151,15 @@ def main() -> int:
     limits = Limits(commit_records=2_000, chunk_records=200, broker_gone_s=args.broker_gone_s)
 
     def wire(session: Session) -> Wired:
-        counter = Counter(session, args.sleep_s, frozenset(args.bad), args.restore_s)
+        if args.copy:
+            return Wired(pipeline(session, Copier(session, args.sleep_s, out=COPY_OUT), stateless=True))
+        out = SINGLE_OUT if args.single and args.own_out else OUT
+        counter = Counter(session, args.sleep_s, frozenset(args.bad), args.restore_s, out)
         return Wired(pipeline(session, counter), counter.restore)
 
-    session = Session(kafka, GENERATION, spec(args.single, args.state_version), args.name, limits, args.on_gap)
+    kind = DiesInTheSplit if args.die_in_split else Session
+    which = FlowSpec("copy", (IN,)) if args.copy else spec(args.single, args.state_version)
+    session = kind(kafka, GENERATION, which, args.name, limits, args.on_gap)
     return run(session, wire)
 
 

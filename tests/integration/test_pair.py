@@ -87,8 +87,8 @@ def until(what: Callable[[], object], timeout_s: float = 40.0) -> None:
         time.sleep(0.05)
 
 
-def definition(n: int) -> bytes:
-    return encode(TrendDefinition(trend_id=f"k{n}", title="x", updated_at=datetime.now(UTC), version=n))
+def definition(n: int, key: str) -> bytes:
+    return encode(TrendDefinition(trend_id=key, title="x", updated_at=datetime.now(UTC), version=n))
 
 
 def send(kafka: KafkaConfig, count: int, transactional: bool = False, keys: int = KEYS) -> None:
@@ -98,7 +98,7 @@ def send(kafka: KafkaConfig, count: int, transactional: bool = False, keys: int 
         producer.begin_transaction()
     for i in range(count):
         key = f"k{i % keys}"
-        producer.produce(IN.physical(kafka, GENERATION), definition(i), key, partition_of(key, PARTITIONS))
+        producer.produce(IN.physical(kafka, GENERATION), definition(i, key), key, partition_of(key, PARTITIONS))
         producer.poll(0)
     if transactional:
         producer.commit_transaction(10)

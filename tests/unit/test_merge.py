@@ -123,3 +123,11 @@ def test_ends_go_on_at_once_although_another_partition_is_waited_for() -> None:
     merged, _ = merge(2)
     end = Message(0, 5, 0, end=True)
     assert merged.take([end], most=10) == [end]
+
+
+def test_a_partition_that_is_added_later_is_read_with_the_others() -> None:
+    merge = Merge(Consumer(), [(STREAM, 0)])
+    assert len(merge.take([Message(0, 0, at=10)], 10)) == 1
+    merge.add((STREAM, 1))
+    out = merge.take([Message(0, 1, at=30), Message(1, 0, at=20)], 10)
+    assert [(m.partition(), m.offset()) for m in out] == [(1, 0)]  # what may follow it is waited for
