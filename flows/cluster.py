@@ -8,6 +8,7 @@ from models.engine import ClusterEngine
 from models.state import STATE_VERSION
 from streams import metrics
 from streams.dead_letters import count_letters, letter_of
+from streams.forgotten import ForgottenFollower
 from streams.io import Outbox
 from streams.keys import murmur2
 from streams.records import EmbeddedItem, Life, Reason
@@ -21,7 +22,8 @@ SPEC = FlowSpec("cluster", (EMBEDDED,), CLUSTER_STATE, CLUSTER_ROLE, state_versi
 class ClusterStep:
     """Embedded items to decisions about them, and the state that they leave behind."""
 
-    def __init__(self, session: Session, engine: ClusterEngine) -> None:
+    def __init__(self, session: Session, engine: ClusterEngine, forgotten: ForgottenFollower) -> None:
+        self._forgotten = forgotten
         self._address = session.address
         self._engine = engine
         self._state_partitions = CLUSTER_STATE.count(session.kafka)
@@ -29,7 +31,7 @@ class ClusterStep:
     def __call__(self, decoded: Decoded[EmbeddedItem]) -> Outbox:
         out = outbox(decoded, self._address)
         address, records = self._address, out.records
-        decisions = self._engine.apply([r.record for r in decoded.oks])
+        decisions = self._engine.apply([r.record for r in self._forgotten.without_denied(decoded.oks)])
         records.extend(address.record(ENRICHED, item, item.trend_id) for item in decisions.enriched)
         records.extend(address.record(MENTIONS, mention, mention.trend_id) for mention in decisions.mentions)
         records.extend(address.record(UPDATES, topic, topic.topic_id, topic.trend_id) for topic in decisions.updates)
@@ -57,10 +59,13 @@ def _tell_size(engine: ClusterEngine) -> None:
 
 def wire(session: Session, engine: ClusterEngine) -> Wired:
     """read items.embedded → decode → cluster → items.enriched, trends.mentions, topics.updates, cluster.state."""
-    step = ClusterStep(session, engine)
+    forgotten = ForgottenFollower(session.kafka, SPEC.name)
+    step = ClusterStep(session, engine, forgotten)
 
     def restored() -> None:
+        forgotten.catch_up()
         engine.finish_restore()
         _tell_size(engine)
 
-    return Wired(pipeline(session, step), InBatches(engine.restore), before_run=restored)
+    flow = pipeline(session, step)
+    return Wired(flow, InBatches(engine.restore), before_run=restored, close=forgotten.close)

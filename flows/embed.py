@@ -9,6 +9,7 @@ from flows.runtime import LOCAL_MODEL_S, Wired, outbox, pipeline
 from models.embed_step import EmbedEngine, check
 from streams.codec import RecordError
 from streams.dead_letters import Received, count_letters, letter_of, logged_at
+from streams.forgotten import ForgottenFollower
 from streams.io import Outbox
 from streams.records import DeadLetter, Observation
 from streams.session import FlowSpec, Session
@@ -18,15 +19,16 @@ SPEC = FlowSpec("embed", RAW)
 
 
 class EmbedStep:
-    """Valid observations to embedded items."""
+    """Valid observations to embedded items, without those that are to be forgotten."""
 
-    def __init__(self, session: Session, engine: EmbedEngine) -> None:
+    def __init__(self, session: Session, engine: EmbedEngine, forgotten: ForgottenFollower) -> None:
         self._address = session.address
         self._engine = engine
+        self._forgotten = forgotten
 
     def __call__(self, decoded: Decoded[Observation]) -> Outbox:
         out = outbox(decoded, self._address)
-        good, letters = _check_identity(decoded.oks)
+        good, letters = _check_identity(self._forgotten.without_denied(decoded.oks))
         items = self._engine.apply([r.record for r in good], [logged_at(r.message) for r in good]) if good else []
         count_letters(letters)
         out.records.extend(self._address.dead_letters(letters))
@@ -51,5 +53,11 @@ def _check_identity(
 
 def wire(session: Session, engine: EmbedEngine, bound_s: float = LOCAL_MODEL_S) -> Wired:
     """read raw streams → decode → embed → items.embedded. ``bound_s``: what one batch may take, at most."""
-    step = EmbedStep(session, engine)
-    return Wired(pipeline(session, step, stateless=True, bound_s=bound_s), close=engine.close)
+    forgotten = ForgottenFollower(session.kafka, SPEC.name)
+    step = EmbedStep(session, engine, forgotten)
+
+    def close() -> None:
+        forgotten.close()
+        engine.close()
+
+    return Wired(pipeline(session, step, stateless=True, bound_s=bound_s), before_run=forgotten.catch_up, close=close)

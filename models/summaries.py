@@ -17,6 +17,7 @@ from typing import Final, Protocol
 import msgspec
 
 from models.text import clean_title, strip_markup, terms
+from streams.ids import item_hash
 from streams.metrics import CACHE_HITS
 from streams.records import LeadingItem, Life, TopicSummary, TopicUpdate
 
@@ -270,8 +271,16 @@ class SummarizeEngine:
         while len(self._topics) > self._max_topics:
             self._topics.popitem(last=False)
 
-    def apply(self, updates: Sequence[TopicUpdate]) -> Summarised:
+    def forget(self) -> None:
+        """Drops what was kept to spare the summariser: texts that may be of items that are to be forgotten."""
+        self._cache.clear()
+
+    def apply(self, updates: Sequence[TopicUpdate], forgotten: Callable[[bytes], bool] = lambda _: False) -> Summarised:
         """Looks at the newest update of each topic; summaries and the state of the topics that were summarised.
+
+        Args:
+            forgotten: whether an item (by :func:`streams.ids.item_hash`) must not be quoted any more: a topic
+                that it was summarised from is summarised anew.
 
         Raises:
             UnavailableError: see :meth:`Summariser.summarise`; nothing of the batch is remembered then.
@@ -281,7 +290,7 @@ class SummarizeEngine:
             known = newest.get(update.topic_id)
             if known is None or update.seq >= known.seq:
                 newest[update.topic_id] = update
-        due = [update for update in newest.values() if self._is_due(update)]
+        due = [update for update in newest.values() if self._is_due(update, forgotten)]
         summaries = [self._summary(update) for update in due]
         state: list[tuple[bytes, bytes | None]] = []
         for update in due:
@@ -294,15 +303,19 @@ class SummarizeEngine:
             if update.life in (Life.MERGED, Life.FADED) and self._topics.pop(update.topic_id, None) is not None:
                 state.append((update.topic_id.encode(), None))
         while len(self._topics) > self._max_topics:
-            topic_id, forgotten = self._topics.popitem(last=False)
+            topic_id, oldest = self._topics.popitem(last=False)
             state.append((topic_id.encode(), None))
-            homes[topic_id.encode()] = forgotten.trend_id
+            homes[topic_id.encode()] = oldest.trend_id
         return Summarised(summaries, state, homes)
 
-    def _is_due(self, update: TopicUpdate) -> bool:
-        if update.life in (Life.MERGED, Life.FADED) or update.size < FIRST_SIZE or not update.items:
+    def _is_due(self, update: TopicUpdate, forgotten: Callable[[bytes], bool]) -> bool:
+        if update.life in (Life.MERGED, Life.FADED) or not update.items:
             return False
         last = self._topics.get(update.topic_id)
+        if last is not None and any(forgotten(item) for item in last.leading):
+            return True
+        if update.size < FIRST_SIZE:
+            return False
         if last is None or update.size >= last.due:
             return True
         leading = _leading(update)
@@ -338,7 +351,7 @@ class SummarizeEngine:
 
 
 def _leading(update: TopicUpdate) -> list[bytes]:
-    return [sha256(item.item_id.encode()).digest()[:8] for item in update.items]
+    return [item_hash(item.item_id) for item in update.items]
 
 
 def _next_size(size: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import sha1
+from hashlib import sha1, sha256
 from uuid import UUID
 
 NAMESPACE = UUID("8f3c1d52-6f0e-5b39-9c1a-2f6f2f7f5d10")
@@ -30,3 +30,8 @@ def item_id_of(source: str, external_id: str) -> str:
 def topic_id_of(generation: str, founding_item_id: str) -> str:
     """The id of a topic: the item that founded it decides."""
     return stable_id("topic", generation, founding_item_id)
+
+
+def item_hash(item_id: str) -> bytes:
+    """8 bytes for an item, as flows remember which ones they have spoken of."""
+    return sha256(item_id.encode()).digest()[:8]

@@ -275,9 +275,17 @@ class LetterBox:
                 outcome.done += 1
         return outcome
 
-    def purge(self, selection: Selection, *, dry_run: bool = False, progress: Progress = _quiet) -> Outcome:
+    def purge(
+        self,
+        selection: Selection,
+        *,
+        dry_run: bool = False,
+        progress: Progress = _quiet,
+        where: Callable[[DeadLetter], bool] = lambda _: True,
+        because: str = "",
+    ) -> Outcome:
         """Removes letters for good. What is left of each, until its time is over, is its id, when, and by which
-        selection.
+        selection (or ``because`` of what).
 
         Raises:
             UnavailableError: the broker does not answer; the same call goes on with the rest.
@@ -285,10 +293,12 @@ class LetterBox:
         outcome = Outcome()
         headers: Headers = [
             (HEADER_PURGED_AT, self._clock().isoformat().encode()),
-            (HEADER_PURGED_BY, str(selection).encode("utf-8", "replace")),
+            (HEADER_PURGED_BY, (because or str(selection)).encode("utf-8", "replace")),
         ]
         with self._transactions(dry_run) as send:
             for letter in self.select(selection, progress):
+                if not where(letter):
+                    continue
                 partition = partition_of(letter.letter_id, DEAD_LETTERS.count(self._kafka))
                 send([Outgoing(self._name, partition, letter.letter_id.encode(), None, headers)])
                 outcome.done += 1

@@ -64,6 +64,10 @@ STORE_WAITING = Gauge(
     "trends_store_waiting_seconds", "Seconds for which the store has been trying to reach a shard; 0 when it answers.",
     ["shard"],
 )  # fmt: skip
+FORGOTTEN = Counter(
+    "trends_forgotten_total", "Records that were dropped or cut because their item or author is to be forgotten.",
+    ["stage"],
+)  # fmt: skip
 DB_CONNECTIONS = Gauge("db_connections_active", "Open connections to a database.", ["database"])
 DB_QUERY_SECONDS = Histogram("db_query_duration_seconds", "Seconds of a read query.", ["query_type"], buckets=_SECONDS)
 PROCESS_RESTARTS = Counter(

@@ -15,10 +15,12 @@ from typing import Any, Final
 import msgspec
 from confluent_kafka import KafkaException, Producer
 
+from streams import metrics
 from streams.codec import RecordError, decode
 from streams.config import KafkaConfig
 from streams.dead_letters import Clock, count_letters, now_utc, unsent_letter
 from streams.errors import UnavailableError
+from streams.forgotten import Forgotten, ForgottenFollower
 from streams.io import Addresser, Outgoing
 from streams.partitions import LOOK_S, VIEW_S, PartitionsView, learn_partitions
 from streams.records import Observation, Reason, SourceCursor, TrendDefinition
@@ -70,6 +72,7 @@ class Publisher:
         )
         self._view = PartitionsView(kafka)
         self._looking = asyncio.Lock()
+        self._follower: ForgottenFollower | None = None
         self._sent: set[asyncio.Future[None]] = set()
         """Batches that are not acknowledged yet."""
         self._closed = threading.Event()
@@ -85,6 +88,8 @@ class Publisher:
         self._closed.set()
         await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(self._view.close)
+        if self._follower is not None:
+            await asyncio.to_thread(self._follower.close)
         del self._producer  # its threads end with it
 
     def _serve(self) -> None:
@@ -94,14 +99,32 @@ class Publisher:
     async def publish(self, observations: Sequence[Observation]) -> None:
         """Writes observations to the raw streams of their sources; returns once all are acknowledged.
 
-        An observation over the size limit goes to dead letters instead, and its neighbours arrive.
+        An observation over the size limit goes to dead letters instead, one that is to be forgotten nowhere; their
+        neighbours arrive.
 
         Raises:
             UnavailableError: some were not acknowledged in time, or nobody says how many partitions there are. All may
                 be sent again: repeats settle by identity.
         """
         await self._look()
-        await self._send([self._outgoing(o) for o in observations])
+        forgotten = await self._forgotten()
+        wanted = [o for o in observations if not forgotten.denies(o)]
+        if len(wanted) < len(observations):
+            metrics.FORGOTTEN.labels(self._flow).inc(len(observations) - len(wanted))
+        await self._send([self._outgoing(o) for o in wanted])
+
+    async def _forgotten(self) -> Forgotten:
+        """What must not be written again, as it stands now."""
+        async with self._looking:
+            if self._follower is None:
+                follower = ForgottenFollower(self._kafka, self._flow)
+                try:
+                    await asyncio.to_thread(follower.catch_up)
+                except BaseException:
+                    follower.close()
+                    raise
+                self._follower = follower
+            return self._follower.poll()
 
     async def _look(self) -> None:
         """Learns the number of partitions anew once a second. After a change, what was sent before arrives first: so

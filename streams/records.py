@@ -627,6 +627,52 @@ class DeadLetter(Record, frozen=True, kw_only=True):
         return stable_id("dead-letter", self.letter_id, str(self.attempts), *redriven)
 
 
+class ForgetKind(StrEnum):
+    """What is to be forgotten."""
+
+    ITEM = "item"
+    AUTHOR = "author"
+
+
+class ForgetRequest(Record, frozen=True, kw_only=True):
+    """An item, or whatever an author writes, that must not come back. It holds no name and no text.
+
+    A request about an author has one record for the author and one for each of its items that were known.
+    """
+
+    SCHEMA: ClassVar[str] = "forget-request"
+
+    request_id: Short
+    kind: ForgetKind
+    item_id: Short | None = None
+    topics: tuple[Short, ...] = ()
+    """The topics that the item was in, as far as the stores knew: what is said of them is said anew."""
+    author_hash: Short | None = None
+    """Keyed hash of source and normalised name, see :mod:`streams.forgotten`."""
+    salt: Short | None = None
+    """The key of that hash (hex), the same for all requests of a stack."""
+    source: Slug | None = None
+    """Of an author: only at this source; None: at all of them."""
+    items: Count = 0
+    """Of an author: the items that were known."""
+    requested_at: Time
+    reason: Annotated[str, Meta(max_length=200)] = ""
+
+    def __post_init__(self) -> None:
+        _utc(self, "requested_at")
+
+    @property
+    def key(self) -> str:
+        """What it is kept under: a second request for the same replaces the first."""
+        if self.kind is ForgetKind.ITEM:
+            return f"item/{self.item_id}"
+        return f"author/{self.source or '*'}/{self.author_hash}"
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("forget", self.request_id, self.key)
+
+
 RECORD_TYPES: tuple[type[Record], ...] = (
     Observation,
     EmbeddedItem,
@@ -641,4 +687,5 @@ RECORD_TYPES: tuple[type[Record], ...] = (
     Generation,
     DeadLetter,
     Gap,
+    ForgetRequest,
 )

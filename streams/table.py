@@ -11,6 +11,7 @@ from streams.records import (
     DeadLetter,
     EmbeddedItem,
     EnrichedItem,
+    ForgetRequest,
     Gap,
     Generation,
     Mention,
@@ -157,6 +158,10 @@ GENERATIONS = Stream(
     "generations", "generation, live", Generation, "generations, and under the key live the one that readers read",
     scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
 )  # fmt: skip
+FORGOTTEN = Stream(
+    "items.forgotten", "item or author", ForgetRequest, "items and authors that must not come back",
+    scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
+)  # fmt: skip
 DEAD_LETTERS = Stream(
     "dead.letters", "stream/partition/offset", DeadLetter, "what could not be processed, and why",
     scope=Scope.ALL, partitions=4, collapses=True,  # all versions of a letter in one partition, whatever grows
@@ -166,7 +171,7 @@ DEAD_LETTERS = Stream(
 TABLE: tuple[Stream, ...] = (
     *RAW, HISTORY, EMBEDDED, ENRICHED, MENTIONS, UPDATES, SUMMARIES, SCORES,
     CLUSTER_ROLE, CLUSTER_STATE, SCORE_STATE, SUMMARIZE_STATE,
-    CATALOG, CURSORS, PARTITIONS, GAPS, GENERATIONS, DEAD_LETTERS,
+    CATALOG, CURSORS, PARTITIONS, GAPS, GENERATIONS, FORGOTTEN, DEAD_LETTERS,
 )  # fmt: skip
 
 

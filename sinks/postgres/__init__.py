@@ -7,7 +7,7 @@ from sinks.postgres.config import PostgresConfig
 from sinks.postgres.export import Filters
 from sinks.postgres.migrate import Migrated, migrate
 from sinks.postgres.reader import PostgresReader, SyncReader
-from sinks.postgres.writer import PostgresWriter, SyncWriter, WriteReport
+from sinks.postgres.writer import PostgresWriter, RowKey, SyncWriter, WriteReport
 
 __all__ = [
     "Filters",
@@ -15,6 +15,7 @@ __all__ = [
     "PostgresConfig",
     "PostgresReader",
     "PostgresWriter",
+    "RowKey",
     "SyncReader",
     "SyncWriter",
     "WriteReport",

@@ -13,10 +13,10 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import asyncpg
 
@@ -30,6 +30,8 @@ from streams.metrics import STORE_ROWS, STORE_SECONDS, STORE_WAITING
 from streams.records import Record
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAP_CHANGES: Final = 5
 """How often the bucket map may change under one batch."""
@@ -48,6 +50,14 @@ class WriteReport:
     """Rows that were inserted or changed."""
     refused: list[tuple[Record, str]] = field(default_factory=list)
     """Records that cannot be stored, each with why, in one line; all others are."""
+
+
+class RowKey(NamedTuple):
+    """Where the rows of an item stand that is to be forgotten: on the shard of each of its trends."""
+
+    first_seen: datetime
+    trend_id: str
+    item_id: str
 
 
 class MapChanged(Exception):
@@ -166,20 +176,32 @@ class PostgresWriter:
 
         Of n rows with one bad one among them each is sent at most log2(n) + 1 times, in 2·log2(n) + 1 attempts.
         """
-        started = time.monotonic()
-        pause_s = self.config.backoff_s
+        try:
+            rows.update(await self._retried(shard, lambda: self._attempt(shard, part, version)))
+            return
+        except Exception as error:
+            if not is_bad_data(error):
+                raise
+            if len(part) == 1:
+                refused.append((part[0].record, f"{type(error).__name__}: {error}"))
+                return
+        middle = len(part) // 2
+        await self._store(shard, part[:middle], version, rows, refused)
+        await self._store(shard, part[middle:], version, rows, refused)
+
+    async def _retried(self, shard: int, attempt: Callable[[], Awaitable[T]]) -> T:
+        """One piece of work on a shard, tried again while the shard is away.
+
+        Raises:
+            UnavailableError: it has been for ``outage_timeout_s``.
+        """
+        started, pause_s = time.monotonic(), self.config.backoff_s
         while True:
             try:
-                rows.update(await self._attempt(shard, part, version))
-                self._well(shard)
-                return
+                result = await attempt()
             except Exception as error:
-                if is_bad_data(error):
-                    if len(part) == 1:
-                        refused.append((part[0].record, f"{type(error).__name__}: {error}"))
-                        return
-                    break
                 if not isinstance(error, UnavailableError) and not is_transient(error):
+                    self._well(shard)  # it answers
                     raise
                 left_s = started + self.config.outage_timeout_s - time.monotonic()
                 if left_s <= 0:
@@ -190,9 +212,45 @@ class PostgresWriter:
                 self._ill(shard, f"{place_of(self.config, shard)}: {type(error).__name__}: {error}", started)
                 await asyncio.sleep(min(pause_s * self._random.uniform(0.5, 1), left_s))
                 pause_s = min(2 * pause_s, self.config.backoff_max_s)
-        middle = len(part) // 2
-        await self._store(shard, part[:middle], version, rows, refused)
-        await self._store(shard, part[middle:], version, rows, refused)
+            else:
+                self._well(shard)
+                return result
+
+    async def forget(self, keys: Sequence[RowKey]) -> int:
+        """Removes the rows of items that are to be forgotten, each on the shards of its trends; how many there were.
+
+        Raises:
+            UnavailableError: a shard failed for longer than ``outage_timeout_s``.
+        """
+        bucket_map = await self._shards.map()
+        by_shard: dict[int, list[RowKey]] = {}
+        for key in keys:
+            by_shard.setdefault(bucket_map.shard_of(key.trend_id), []).append(key)
+        removed = 0
+        for shard, part in sorted(by_shard.items()):
+            removed += await self._retried(shard, lambda shard=shard, part=part: self._remove(shard, part))  # type: ignore[misc]
+        return removed
+
+    async def _remove(self, shard: int, keys: Sequence[RowKey]) -> int:
+        schema, removed = self.config.schema, 0
+        async with (
+            self._shards.acquire(shard) as connection,
+            self._watched(connection),
+            connection.transaction(),
+        ):
+            await connection.execute(self._timeouts())
+            for sql, arguments in (
+                (f"DELETE FROM {schema}.items WHERE item_id = ANY($1)", (sorted({k.item_id for k in keys}),)),
+                (
+                    f"DELETE FROM {schema}.mentions m USING unnest($1::timestamptz[], $2::text[], $3::text[]) AS "
+                    "k (first_seen, trend_id, item_id) WHERE m.first_seen = k.first_seen AND m.trend_id = k.trend_id "
+                    "AND m.item_id = k.item_id",
+                    tuple(map(list, zip(*keys, strict=True))),
+                ),
+            ):
+                status = await connection.execute(sql, *arguments)
+                removed += int(status.rsplit(" ", 1)[1])
+        return removed
 
     def _ill(self, shard: int, trouble: str, since: float) -> None:
         self._troubles[str(shard)] = f"{trouble} (tried for {time.monotonic() - since:.0f} s)"
@@ -325,6 +383,12 @@ class SyncWriter:
         writing = self._thread.start(self._writer.write(batch))
         self._begun = writing
         return writing
+
+    def begin_forget(self, keys: Sequence[RowKey]) -> concurrent.futures.Future[int]:
+        """Begins to remove rows, see :meth:`PostgresWriter.forget`."""
+        forgetting = self._thread.start(self._writer.forget(keys))
+        self._begun = forgetting
+        return forgetting
 
     def write(self, batch: Sequence[Record]) -> WriteReport:
         """See :meth:`PostgresWriter.write`."""

@@ -20,6 +20,8 @@ from streams.records import (
     EmbeddedItem,
     Engagement,
     EnrichedItem,
+    ForgetKind,
+    ForgetRequest,
     FromStage,
     Gap,
     Generation,
@@ -104,6 +106,11 @@ def examples() -> list[Record]:
             name="g2", state=GenerationState.LIVE, embedder="openai", model="e5-small", url="http://models.example/v1",
             dimensions=512, built_from="g1", from_stage=FromStage.RAW, from_time=at, previous=("g1",), made_at=at,
             changed_at=later, version=3,
+        ),
+        ForgetRequest(
+            request_id="forget-7", kind=ForgetKind.AUTHOR, item_id=item_id, topics=(topic_id,),
+            author_hash="5f4dcc3b5aa765d61d8327deb882cf99", salt="00ff", source="rss", items=2, requested_at=later,
+            reason="asked by the author",
         ),
         DeadLetter(
             letter_id="raw.rss/3/17", stream="raw.rss", partition=3, offset=17, reason=Reason.NOT_JSON,

@@ -20,6 +20,7 @@ COMMANDS: tuple[str, ...] = (
     "trends.cli.demo",
     "trends.cli.views",
     "trends.cli.dead_letters",
+    "trends.cli.forget",
     "trends.cli.settings",
     "trends.cli.collect",
     "trends.cli.track",
