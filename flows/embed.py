@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from flows.guard import Decoded
 from flows.runtime import LOCAL_MODEL_S, Wired, outbox, pipeline
+from flows.since import Since
 from models.embed_step import EmbedEngine, check
 from streams.codec import RecordError
 from streams.dead_letters import Received, count_letters, letter_of, logged_at
@@ -13,22 +14,30 @@ from streams.forgotten import ForgottenFollower
 from streams.io import Outbox
 from streams.records import DeadLetter, Observation
 from streams.session import FlowSpec, Session
-from streams.table import EMBEDDED, RAW
+from streams.table import EMBEDDED, HISTORY, RAW
 
 SPEC = FlowSpec("embed", RAW)
+HISTORY_SPEC = FlowSpec("history", (HISTORY,))
+"""The same for items that the raw streams no longer hold; runs while a generation is built."""
 
 
 class EmbedStep:
     """Valid observations to embedded items, without those that are to be forgotten."""
 
-    def __init__(self, session: Session, engine: EmbedEngine, forgotten: ForgottenFollower) -> None:
+    def __init__(
+        self, session: Session, engine: EmbedEngine, forgotten: ForgottenFollower, since: Since | None = None
+    ) -> None:
         self._address = session.address
         self._engine = engine
         self._forgotten = forgotten
+        self._since = since
+        self._flow = session.spec.name
 
     def __call__(self, decoded: Decoded[Observation]) -> Outbox:
         out = outbox(decoded, self._address)
-        good, letters = _check_identity(self._forgotten.without_denied(decoded.oks))
+        good, letters = _check_identity(self._forgotten.without_denied(decoded.oks), self._flow)
+        if self._since is not None:
+            good = [r for r in good if self._since.keeps(r.record, r.message)]
         items = self._engine.apply([r.record for r in good], [logged_at(r.message) for r in good]) if good else []
         count_letters(letters)
         out.records.extend(self._address.dead_letters(letters))
@@ -37,7 +46,7 @@ class EmbedStep:
 
 
 def _check_identity(
-    oks: Sequence[Received[Observation]],
+    oks: Sequence[Received[Observation]], flow: str
 ) -> tuple[list[Received[Observation]], list[DeadLetter]]:
     """Good and bad apart: an observation must be what its id claims."""
     good, letters = [], []
@@ -45,16 +54,21 @@ def _check_identity(
         try:
             check(received.record)
         except RecordError as error:
-            letters.append(letter_of(received.message, error.reason, str(error), SPEC.name))
+            letters.append(letter_of(received.message, error.reason, str(error), flow))
         else:
             good.append(received)
     return good, letters
 
 
-def wire(session: Session, engine: EmbedEngine, bound_s: float = LOCAL_MODEL_S) -> Wired:
-    """read raw streams → decode → embed → items.embedded. ``bound_s``: what one batch may take, at most."""
-    forgotten = ForgottenFollower(session.kafka, SPEC.name)
-    step = EmbedStep(session, engine, forgotten)
+def wire(session: Session, engine: EmbedEngine, bound_s: float = LOCAL_MODEL_S, since: Since | None = None) -> Wired:
+    """read raw streams → decode → embed → items.embedded.
+
+    Args:
+        bound_s: what one batch may take, at most.
+        since: the generation leaves out what is older.
+    """
+    forgotten = ForgottenFollower(session.kafka, session.spec.name)
+    step = EmbedStep(session, engine, forgotten, since)
 
     def close() -> None:
         forgotten.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -104,6 +104,11 @@ class Stream:
 def raw(source: str) -> Stream:
     """The raw stream of a source."""
     return Stream(f"raw.{source}", "trend_id", Observation, f"observations of {source}", scope=Scope.ALL)
+
+
+def of_generation(stream: Stream, generation: str) -> Stream:
+    """A stream of a certain generation, whichever the reader's own is."""
+    return replace(stream, name=f"{generation}.{stream.name}", scope=Scope.ALL)
 
 
 RAW: tuple[Stream, ...] = tuple(raw(source) for source in SOURCES)

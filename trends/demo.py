@@ -24,6 +24,7 @@ from streams.lag import LagProbe
 from trends.collecting import collect
 from trends.flow_processes import flow_supervisor
 from trends.flows import FLOWS, prepare
+from trends.following import following
 from trends.reading import open_reader
 from trends.settings import Settings
 from trends.supervisor import Supervisor
@@ -81,8 +82,10 @@ def processes() -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def stack_of_demo(settings: Settings, keep: bool, watch: Watch) -> Iterator[None]:
+def stack_of_demo(settings: Settings, keep: bool, watch: Watch) -> Iterator[Settings]:
     """The local stack, with streams and tables; stopped at the end where the demo has started it, unless kept.
+
+    Gives the settings with the generation that the demo runs: the live one, where none was set.
 
     A demo that was killed leaves its stack running: the mark in the data folder says whose it is.
     """
@@ -93,9 +96,10 @@ def stack_of_demo(settings: Settings, keep: bool, watch: Watch) -> Iterator[None
         mark.touch()
     try:
         local.up(watch.line)
+        settings = following(settings).settings
         StreamAdmin(settings.kafka(), settings.generation).apply()
         asyncio.run(migrate(settings.postgres()))
-        yield
+        yield settings
     finally:
         if keep:
             mark.unlink(missing_ok=True)
@@ -115,7 +119,7 @@ def run_demo(
         UnavailableError: nothing moves any more, or a part cannot be reached.
     """
     began = time.monotonic()
-    with stack_of_demo(settings, keep, watch):
+    with stack_of_demo(settings, keep, watch) as settings:
         supervisor = flow_supervisor(settings, processes(), lambda _name, _line: None)
         with supervisor:
             fed = time.monotonic()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flows.runtime import LOCAL_MODEL_S, REMOTE_MODEL_S, Wired
+from flows.since import Since
 from models.embedding import Embedder
 from streams.errors import SettingsError
+from streams.records import Generation
 from streams.session import FlowSpec, Limits, Session
 from trends.settings import Settings
 
@@ -16,18 +18,32 @@ FLOWS: tuple[str, ...] = ("embed", "cluster", "score", "summarize", "store")
 Wire = Callable[[Session], Wired]
 
 
-def prepare(flow: str, settings: Settings) -> tuple[FlowSpec, Wire]:
+HISTORY_FLOWS: tuple[str, ...] = ("history", "copy")
+"""Flows that run while a generation is built, and end when they have read all of it."""
+
+
+def prepare(flow: str, settings: Settings, record: Generation | None = None) -> tuple[FlowSpec, Wire]:
     """A flow's specification, and what wires it; imports only what that flow needs.
+
+    Args:
+        record: what is recorded of the settings' generation, where it was built; flows of history need it.
 
     Raises:
         SettingsError: there is no such flow, or a setting that it needs cannot be used.
     """
-    if flow == "embed":
+    if flow in ("embed", "history"):
         from flows import embed
         from models.embed_step import EmbedEngine
 
         bound_s = REMOTE_MODEL_S if settings.embedder == "openai" else LOCAL_MODEL_S
-        return embed.SPEC, lambda s: embed.wire(s, EmbedEngine(embedder_of(settings)), bound_s)
+        spec = embed.SPEC if flow == "embed" else embed.HISTORY_SPEC
+        return spec, lambda s: embed.wire(s, EmbedEngine(embedder_of(settings)), bound_s, _since(record))
+    if flow == "copy":
+        from flows import copy
+
+        if record is None or record.built_from is None:
+            raise SettingsError(f"generation {settings.generation} is not built from another one: nothing to copy")
+        return copy.spec_of(record.built_from), lambda s: copy.wire(s, settings.embedder_dimensions, _since(record))
     if flow == "cluster":
         from flows import cluster
         from models.clustering import ClusterConfig
@@ -50,6 +66,13 @@ def prepare(flow: str, settings: Settings) -> tuple[FlowSpec, Wire]:
 
         return store.SPEC, lambda s: store.wire(s, settings.postgres())
     raise SettingsError(f"no flow {flow!r}; there are: {', '.join(FLOWS)}")
+
+
+def _since(record: Generation | None) -> Since | None:
+    """What history a generation leaves out."""
+    if record is None or record.from_time is None:
+        return None
+    return Since(record.from_time, record.made_at)
 
 
 def embedder_of(settings: Settings) -> Embedder:
@@ -75,7 +98,8 @@ def embedder_of(settings: Settings) -> Embedder:
         embedder.close()
         raise SettingsError(
             f"{embedder.name} makes vectors of {embedder.dimensions} dimensions, TRENDS_EMBEDDER_DIMENSIONS says "
-            f"{settings.embedder_dimensions}: set it, in a generation of its own (TRENDS_GENERATION)"
+            f"{settings.embedder_dimensions}: set it (--dimensions of `trends replay build`), "
+            "in a generation of its own"
         )
     return embedder
 

@@ -25,9 +25,10 @@ from streams.admin import StreamAdmin
 from streams.dead_letters import Clock, now_utc
 from streams.errors import GenerationError, SettingsError, StreamTableError, UnavailableError
 from streams.generations import Generations, read_generations, save
+from streams.history import forget
 from streams.lag import LagProbe, PartitionLag
 from streams.records import Generation, GenerationState
-from trends.flows import FLOWS, prepare
+from trends.flows import FLOWS, HISTORY_FLOWS, prepare
 from trends.following import described, recorded, with_model
 from trends.reading import rising_standings
 from trends.settings import Settings
@@ -430,7 +431,7 @@ def drop(settings: Settings, name: str, *, clock: Clock = now_utc) -> Dropped:
     record = may_drop(settings, name)
     kafka = settings.kafka()
     admin = StreamAdmin(kafka, name)
-    groups = [kafka.id_of(name, flow) for flow in FLOWS]
+    groups = [kafka.id_of(name, flow) for flow in (*FLOWS, *HISTORY_FLOWS)]
     deadline = time.monotonic() + max(LEAVE_S, 2 * kafka.session_timeout_ms / 1000)
     while busy := admin.members(groups):
         if time.monotonic() > deadline:
@@ -445,5 +446,6 @@ def drop(settings: Settings, name: str, *, clock: Clock = now_utc) -> Dropped:
         )  # fmt: skip
     gone = admin.delete_groups(groups)
     streams = admin.delete_generation()
+    forget(kafka, name)
     tables = asyncio.run(drop_tables(with_model(settings, record).postgres()))
     return Dropped(name, streams, gone, tables)

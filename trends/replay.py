@@ -14,12 +14,14 @@ from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from msgspec.structs import replace
 
 from sinks.postgres import SyncWriter
 from streams.broker import passes, patiently
 from streams.codec import RecordError, decode
 from streams.config import KafkaConfig
 from streams.errors import StreamTableError, UnavailableError
+from streams.forgotten import FORGOTTEN_TAG, Forgotten, ForgottenFollower
 from streams.io import Partition
 from streams.records import EnrichedItem, Mention, Record, TopicSummary, TopicUpdate, TrendDefinition, TrendScore
 from streams.table import CATALOG, ENRICHED, MENTIONS, SCORES, SUMMARIES, UPDATES, Stream
@@ -139,13 +141,16 @@ def replay_store(
     done = Replayed(dry_run=dry_run)
     selection = Selection(range_)
     rows: Counter[str] = Counter()
-    writer = None if dry_run else SyncWriter(settings.postgres())
     reader = _Reader(settings.kafka(), settings.generation, range_)
+    follower = ForgottenFollower(settings.kafka(), "replay")
+    writer = None if dry_run else SyncWriter(settings.postgres())
     try:
         total = reader.plan()
+        follower.catch_up()
         for stream in STREAMS:
             for batch in reader.read(stream, throttle):
-                kept = []
+                kept: list[Record] = []
+                forgotten = follower.poll()
                 for value, headers in batch:
                     done.read += 1
                     try:
@@ -154,9 +159,14 @@ def replay_store(
                     except RecordError:
                         done.unreadable += 1
                         continue
-                    if selection(record):
-                        kept.append(record)
-                done.selected += len(kept)
+                    if not selection(record):
+                        continue
+                    done.selected += 1
+                    allowed = _without_forgotten(record, forgotten)
+                    if allowed is None:
+                        done.forgotten += 1
+                    else:
+                        kept.append(allowed)
                 if kept and writer is not None:
                     report = writer.write(kept)
                     rows.update(report.rows_by_table)
@@ -166,11 +176,24 @@ def replay_store(
         progress(total, total)
     finally:
         reader.close()
+        follower.close()
         if writer is not None:
             writer.close()
     done.rows = {table: count for table, count in sorted(rows.items()) if count}
     done.seconds = round(time.monotonic() - began, 3)
     return done
+
+
+def _without_forgotten(record: Record, forgotten: Forgotten) -> Record | None:
+    """What may be stored of a record; None: nothing, its item is to be forgotten."""
+    if isinstance(record, EnrichedItem):
+        gone = forgotten.item(record.item.item_id) or FORGOTTEN_TAG in record.item.tags
+        return None if gone else record
+    if isinstance(record, Mention):
+        return None if forgotten.item(record.item_id) else record
+    if isinstance(record, TopicUpdate) and (leading := forgotten.leading(record)) is not None:
+        return replace(record, items=leading)
+    return record
 
 
 class _Reader:

@@ -115,6 +115,19 @@ class GenerationReader(PostgresReader):
         async for page in self._walk(_WHOLE, after):
             yield page
 
+    async def count_older(self, older: Mapping[str, datetime], since: datetime | None) -> int:
+        """How many items there are that were last observed before a time, by source (``*``: of every source)."""
+        total = 0
+        for source, before in older.items():
+            rows = await self._ask(
+                "count",
+                "SELECT count(*) AS n FROM {g}.items WHERE NOT deleted AND observed_at < $1 "
+                "AND ($2 = '*' OR source = $2) AND ($3::timestamptz IS NULL OR first_seen >= $3)",
+                before, source, since,
+            )  # fmt: skip
+            total += sum(row["n"] for row in rows)
+        return total
+
     async def _walk(self, columns: str, after: Key | None) -> AsyncGenerator[list[Mapping[str, Any]], None]:
         """The rows of items of all shards, merged by (first_seen, item_id); each page its own short query."""
         text = (

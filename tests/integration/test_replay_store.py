@@ -18,12 +18,23 @@ from sinks.postgres.config import PostgresConfig
 from streams.admin import StreamAdmin
 from streams.codec import encode, headers_of
 from streams.keys import partition_of
-from streams.records import EnrichedItem, Mention, Record, TopicSummary, TopicUpdate, TrendDefinition, TrendScore
-from streams.table import CATALOG, ENRICHED, MENTIONS, SCORES, SUMMARIES, UPDATES
+from streams.records import (
+    EnrichedItem,
+    ForgetKind,
+    ForgetRequest,
+    Mention,
+    Record,
+    TopicSummary,
+    TopicUpdate,
+    TrendDefinition,
+    TrendScore,
+)
+from streams.table import CATALOG, ENRICHED, FORGOTTEN, MENTIONS, SCORES, SUMMARIES, UPDATES
 from tests.conftest import LocalStack
 from tests.integration.postgres_records import contents, query
 from tests.integration.postgres_world import END, store_world
 from trends.cli import build
+from trends.settings import load_settings
 
 PARTITIONS = 4
 STREAM_OF = {
@@ -116,3 +127,18 @@ def test_filters_are_honoured(replay: Replay, config: PostgresConfig) -> None:
     assert replay("--log-to", "2026-01-01")["read"] == 0
     replay("--log-from", "2026-01-01")
     assert len(asyncio.run(items())) == 12
+
+    forget_item_3()
+    asyncio.run(query(config, "TRUNCATE {g}.items, {g}.mentions"))
+    assert replay("--log-from", "2026-01-01")["forgotten"] == 2
+    assert len(asyncio.run(items())) == 11
+    assert "item-3" not in asyncio.run(items())
+
+
+def forget_item_3() -> None:
+    kafka = load_settings().kafka()
+    request = ForgetRequest(request_id="r1", kind=ForgetKind.ITEM, item_id="item-3", requested_at=END)
+    producer = Producer(kafka.client())
+    headers: Any = headers_of(request)
+    producer.produce(FORGOTTEN.physical(kafka, ""), encode(request), request.key.encode(), 0, headers=headers)
+    assert producer.flush(30) == 0

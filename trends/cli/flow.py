@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -47,6 +48,9 @@ def flow(
     on), /ready (does it work, or stand by) and /metrics are served at TRENDS_METRICS_HOST:TRENDS_METRICS_PORT. Nothing
     is kept on disk: a read-only data folder will do.
 
+    While a generation is built (`trends replay build`), history and copy are flows of it, too. Flows at which records
+    enter a generation that is not the live one read less while the live one's are late.
+
     \b
     Exit codes: 0 stopped, 69 Kafka or a store cannot be reached, 76 another process of that name took over, 78 a
     person must decide.
@@ -70,6 +74,7 @@ def _run(flow: str, process: str, settings: Settings, signals: StopSignals) -> E
     from trends.health import FlowAccount, HealthServer
     from trends.logs import configure_logging
     from trends.runfiles import announced
+    from trends.yielding import ENTRIES, yielding
 
     configure_logging(settings, process)
     account = FlowAccount(FlowStatus(flow, process, settings.generation), settings.hang_s)
@@ -79,12 +84,21 @@ def _run(flow: str, process: str, settings: Settings, signals: StopSignals) -> E
     ):
         log.info("health and metrics at http://%s", server.address)
         try:
-            settings = following(settings).settings
-            spec, wire = prepare(flow, settings)
+            chosen = following(settings)
+            settings = chosen.settings
+            spec, wire = prepare(flow, settings, chosen.record)
             kafka = settings.kafka()
             session = Session(kafka, settings.generation, spec, process, limits(settings), settings.on_gap)
         except TrendsError as error:
             account.status.enter(Phase.FAILED, str(error))
             raise
         account.status = session.status
-        return run(session, wire, signals)
+        # A generation that is not the live one yields to it, where records enter it.
+        yields = chosen.record is not None and not chosen.live and flow in ENTRIES
+        with (
+            yielding(settings, f"{settings.generation}.{flow}", own=settings.generation)
+            if yields
+            else (nullcontext()) as throttle
+        ):
+            session.throttle = throttle
+            return run(session, wire, signals)

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Final
 
+import orjson
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from streams.errors import ExitCode, SettingsError
+from streams.records import FromStage, Generation, GenerationState
 from streams.table import SOURCES
 from trends.cli.context import GenerationOption, current_settings
-from trends.cli.output import JsonOption, err, progress_bar, show
+from trends.cli.output import JsonOption, err, progress, progress_bar, show
+from trends.flow_processes import MAX_PROCESSES
 from trends.replay import Range, Replayed
+from trends.settings import Settings
 from trends.text import instant
+
+if TYPE_CHECKING:
+    from trends.build import Plan, Step
+
+SAY_S: Final = 10.0
+"""How often a build says how far it is, where there is no terminal for a bar."""
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     group = typer.Typer(no_args_is_help=True, help="Replay: into the stores again, or into the next generation.")
     group.command()(store)
+    group.command()(build)
     app.add_typer(group, name="replay")
 
 
@@ -76,6 +92,138 @@ def store(
         err().print(escape(why), style="dim", soft_wrap=True)
     if done.refused or done.unreadable:
         raise typer.Exit(int(ExitCode.FAILED))
+
+
+def build(
+    generation: Annotated[str, typer.Option("--generation", "-g", help="Name of the one to build: g2, g3, …")],
+    stage: Annotated[
+        FromStage | None,
+        typer.Option(
+            "--from-stage",
+            help="raw (if not given): every text is embedded anew; embedded: with the vectors that there are.",
+        ),
+    ] = None,
+    embedder: Annotated[
+        str | None, typer.Option("--embedder", help="Kind of the model, as in TRENDS_EMBEDDER; not given: as now.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Its name or folder, as in TRENDS_EMBEDDER_MODEL.")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Its API, as in TRENDS_EMBEDDER_URL.")] = None,
+    dimensions: Annotated[
+        int | None, typer.Option("--dimensions", min=1, max=4_000, help="Components of its vectors; not given: as now.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", help="Only history from this event time on: 2016-09-07.")
+    ] = None,
+    processes: Annotated[
+        int,
+        typer.Option("--processes", "-n", min=1, max=MAX_PROCESSES, help="Processes that read history."),
+    ] = 1,
+    until_ready: Annotated[
+        bool, typer.Option("--until-ready", help="End when it has caught up; `trends run --generation …` goes on.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build the next generation out of history, beside the live one: its own streams, tables and model.
+
+    Its flows read the raw streams from their beginning (or take over the vectors of the live generation); items that
+    the streams no longer hold come from the live generation's stores, first. When they have caught up they go on with
+    live traffic: both generations are fed until one is dropped. The build reads less while live flows are late. Killed
+    or stopped, the same command goes on where it was; the options of the model need not be given again.
+
+    With --json, a line of JSON every second: done, total, rate, left_s (expected seconds to the end).
+
+    \b
+    Exit codes: 0 caught up or stopped, 2 wrong option, 69 a part cannot be reached, 78 a person must decide.
+    \b
+    Examples:
+      trends replay build --generation g2 --from-stage embedded
+      trends replay build --generation g2 --embedder openai --url http://models/v1 --model e5 --dimensions 1024
+      trends replay build --generation g2 --until-ready && trends generations diff g1 g2
+    """
+    from trends.build import Wanted, begin
+
+    wanted = Wanted(generation, stage, embedder, model, url, dimensions, _begin(since))
+    settings = current_settings()
+    target, record, plan = begin(settings, wanted)
+    _run(settings, target, record, plan, processes, until_ready, as_json)
+
+
+def _run(
+    settings: Settings, target: Settings, record: Generation, plan: Plan, processes: int, until_ready: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from trends.build import Build
+    from trends.control import ControlServer, control_path
+    from trends.flow_processes import RunAccount
+    from trends.health import HealthServer
+    from trends.runfiles import SUPERVISOR, announced
+    from trends.scaling import Scaler
+
+    work = Build(settings, target, record, plan, processes=processes)
+    asked = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
+            work.supervisor.kill()
+        asked.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        name = f"build-{record.name}"
+        with (
+            ControlServer(control_path(settings.home, name), Scaler(target, work.supervisor).handle),
+            HealthServer(settings.metrics_host, settings.metrics_port, RunAccount(name, work.supervisor)) as server,
+            announced(settings.home, name, SUPERVISOR, server.address),
+            progress_bar(record.name) as bar,
+        ):
+            told = _Told(bar, as_json)
+
+            def tell(step: Step) -> None:
+                told(step)
+                if asked.is_set():
+                    progress("stopping (again Ctrl-C: at once)")
+
+            ended = work.run(tell, asked, until_ready=until_ready)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if work.supervisor.failure:
+        err().print(escape(work.supervisor.failure), soft_wrap=True)
+        raise typer.Exit(int(work.supervisor.exit_code))
+    if ended.state is GenerationState.BUILDING:
+        progress(f"{record.name} is not complete; the same command goes on with it")
+
+
+class _Told:
+    """Shows how far a build is: a bar on a terminal, lines of JSON for programs, else a line now and then."""
+
+    def __init__(self, bar: Callable[[int, int], None], as_json: bool) -> None:
+        self._bar = bar
+        self._as_json = as_json
+        self._phase = ""
+        self._said_at = 0.0
+
+    def __call__(self, step: Step) -> None:
+        self._bar(step.done, step.total)
+        if self._as_json:
+            typer.echo(orjson.dumps(step).decode())
+        changed, self._phase = step.phase != self._phase, step.phase
+        if changed and step.phase == "fed":
+            progress(f"{step.generation} has caught up; `trends generations promote {step.generation}` makes it live")
+        elif changed or (not err().is_terminal and time.monotonic() - self._said_at > SAY_S):
+            self._said_at = time.monotonic()
+            left = "" if step.left_s is None else f", about {timedelta(seconds=round(step.left_s))} left"
+            progress(f"{_PHASES[step.phase]}: {step.done:,} of {step.total:,}, {step.rate:,.0f}/s{left}")
+
+
+_PHASES = {
+    "older": "items that the streams no longer hold, from the stores",
+    "copy": "vectors of the live generation",
+    "embed": "the raw streams",
+    "fed": "live traffic",
+}
 
 
 def _report(done: Replayed) -> Table:

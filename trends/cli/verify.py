@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.errors import ExitCode, SettingsError
-from trends.cli.context import current_settings
+from trends.cli.context import GenerationOption, current_settings
 from trends.cli.output import JsonOption, err, out, print_json
+from trends.following import following
 from trends.text import instant, moment, plain
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def verify(
         typer.Option("--scratch", help="Folder for temporary files, about 1 kB an item.", exists=True, file_okay=False),
     ] = None,
     list_checks: Annotated[bool, typer.Option("--list", help="Say what each check promises, and end.")] = False,
+    generation: GenerationOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check that every record is where it belongs, exactly once: streams, dead letters and all shards, by id.
@@ -72,6 +74,7 @@ def verify(
     for name, begin, end in (("", span.event_from, span.event_to), ("log-", span.log_from, span.log_to)):
         if begin and end and begin >= end:
             raise SettingsError(f"--{name}from must be before --{name}to: {moment(begin)}, {moment(end)}")
+    settings = following(current_settings(generation=generation)).settings
     bars = Progress(
         TextColumn("{task.description}"), BarColumn(40), TaskProgressColumn(), TimeElapsedColumn(),
         console=err(), transient=True,
@@ -85,7 +88,7 @@ def verify(
         bars.update(tasks[name], description=what, completed=done, total=max(total, 1))
 
     with bars:
-        report = audit(current_settings(), span, wait_s=wait, examples=examples, progress=tell, folder=scratch)
+        report = audit(settings, span, wait_s=wait, examples=examples, progress=tell, folder=scratch)
     if as_json:
         print_json({"clean": report.clean, "failed": report.failed, **_plain(report)})
     else:
