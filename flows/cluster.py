@@ -19,6 +19,11 @@ from streams.table import CLUSTER_ROLE, CLUSTER_STATE, EMBEDDED, ENRICHED, MENTI
 SPEC = FlowSpec("cluster", (EMBEDDED,), CLUSTER_STATE, CLUSTER_ROLE, state_version=STATE_VERSION)
 
 
+def state_partition(key: bytes, partitions: int) -> int:
+    """Where a state record stands; all partitions are read together, so only the load is spread."""
+    return murmur2(key) % partitions
+
+
 class ClusterStep:
     """Embedded items to decisions about them, and the state that they leave behind."""
 
@@ -36,7 +41,7 @@ class ClusterStep:
         records.extend(address.record(MENTIONS, mention, mention.trend_id) for mention in decisions.mentions)
         records.extend(address.record(UPDATES, topic, topic.topic_id, topic.trend_id) for topic in decisions.updates)
         for key, value in decisions.state:
-            partition = murmur2(key) % self._state_partitions
+            partition = state_partition(key, self._state_partitions)
             records.append(address.state(CLUSTER_STATE, partition, key, value))
         if decisions.failed:
             why = {id(item): error for item, error in decisions.failed}

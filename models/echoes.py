@@ -313,6 +313,11 @@ class ItemIndex:
         self._seen[row] = min(LAST_S, max(0, tick // TICKS))
         self._text[row] = self._text[row] & ~((TICKS - 1) << 11) | tick % TICKS << 11
 
+    def ids(self) -> Iterator[bytes]:
+        """The 16 bytes of every item that is known, in no order; the index must not change meanwhile."""
+        free = set(self._free)
+        return (self.id_at(row) for row in range(len(self._low)) if row not in free)
+
     def older_than(self, seen_s: int) -> list[int]:
         """The rows whose last observation is before a time (seconds since 1970), by item id."""
         seen = np.frombuffer(self._seen, np.uint32)

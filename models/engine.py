@@ -8,7 +8,7 @@ No I/O and no clock: time is what the items say (``models.state`` says how state
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -32,7 +32,16 @@ from models.echoes import (
     key_of,
 )
 from models.packed import id_bytes, id_text
-from models.state import EngineState, Restored, StateLog, amounts, engagement_of
+from models.state import (
+    ENGINE_KEY,
+    EngineState,
+    Records,
+    Restored,
+    StateLog,
+    amounts,
+    engagement_of,
+    engine_record,
+)  # fmt: skip
 from models.text import canonical_url, embedding_text, is_front_page, salient, tokens
 from models.topics import (
     LEADING,
@@ -75,6 +84,7 @@ RECENT_ITEMS: Final = 25
 """The middle of so many observation times is now: a few wrong ones among them change nothing."""
 FIRST_ITEMS: Final = 9
 """So many say what time it is; before, each is believed that is possible."""
+SNAPSHOT_RECORDS: Final = 5_000
 _US: Final = 1_000_000
 _AHEAD_US: Final = AHEAD_OF_CLOCK // timedelta(microseconds=1)
 _SKEW_US: Final = AHEAD_OF_ARRIVAL // timedelta(microseconds=1)
@@ -96,7 +106,7 @@ class Decisions:
 
 
 @dataclass(slots=True)
-class _Arrival:
+class Arrival:
     """An item that could be decoded, on its way to a decision."""
 
     embedded: EmbeddedItem
@@ -164,7 +174,7 @@ class ClusterEngine:
         out.state.extend(self._log.records(self._index, self._topics, self._space, self._state))
         return out
 
-    def _arrivals(self, items: Sequence[EmbeddedItem], out: Decisions) -> list[_Arrival]:
+    def _arrivals(self, items: Sequence[EmbeddedItem], out: Decisions) -> list[Arrival]:
         """Items with their point in the space; those that cannot be decoded go to ``failed``."""
         good: list[tuple[EmbeddedItem, bytes, list[str]]] = []
         vectors: list[np.ndarray[tuple[int], np.dtype[np.float32]]] = []
@@ -183,7 +193,7 @@ class ClusterEngine:
         found = points(np.stack(vectors), [salient(words) for _, _, words in good])
         self._space.look_ahead(found)
         return [
-            _Arrival(embedded, item_id, point, len(words) >= COPY_TOKENS, i, _arrived_us(embedded))
+            Arrival(embedded, item_id, point, len(words) >= COPY_TOKENS, i, arrived_us(embedded))
             for i, ((embedded, item_id, words), point) in enumerate(zip(good, found, strict=True))
         ]
 
@@ -223,7 +233,7 @@ class ClusterEngine:
         self._state.seq += 1
         return self._state.seq
 
-    def _decide(self, arrival: _Arrival, out: Decisions) -> None:
+    def _decide(self, arrival: Arrival, out: Decisions) -> None:
         item = arrival.embedded.item
         arrival.point.at_us = self._believed_us(micros(item.observed_at), arrival.arrived_us)
         row = self._index.find(arrival.item_id)
@@ -238,7 +248,7 @@ class ClusterEngine:
         else:
             self._again(arrival, row, entry, tick, out)
 
-    def _first(self, arrival: _Arrival, tick: int, out: Decisions) -> None:
+    def _first(self, arrival: Arrival, tick: int, out: Decisions) -> None:
         """An item that was never seen: it joins or founds a topic, and its trends are fixed."""
         item = arrival.embedded.item
         seq = self._next_seq()
@@ -253,12 +263,14 @@ class ClusterEngine:
             echo_of = id_bytes(member.item_id)
         similarity = round(similarity, 4)
         self._enter(arrival, entry, topic, seq, event_us, similarity=similarity, echo_of=echo_of, is_new=is_new)
-        out.enriched.append(self._enriched(arrival, entry, Change.FIRST, seq, similarity=similarity, is_new=is_new))
+        out.enriched.append(
+            self._enriched(arrival, entry, Change.FIRST, seq, similarity=similarity, is_new=is_new, echo_of=echo_of)
+        )
         self._mention(arrival, entry, at(event_us), 1, engagement_of(entry.engagement), seq, out)
         if self._maintenance_due:
             self._maintain()
 
-    def _new_entry(self, arrival: _Arrival, tick: int) -> tuple[Entry, int]:
+    def _new_entry(self, arrival: Arrival, tick: int) -> tuple[Entry, int]:
         """What an item that was never seen begins with, without topic and echo; and when it happened (microseconds)."""
         item = arrival.embedded.item
         event_us = min(micros(item.event_time), arrival.point.at_us)
@@ -278,7 +290,7 @@ class ClusterEngine:
         return entry, event_us
 
     def _enter(
-        self, arrival: _Arrival, entry: Entry, topic: Topic, seq: int, event_us: int, *,
+        self, arrival: Arrival, entry: Entry, topic: Topic, seq: int, event_us: int, *,
         similarity: float, echo_of: bytes | None, is_new: bool,
     ) -> None:  # fmt: skip
         """An item that was never seen becomes one of its topic, and is known from here on."""
@@ -292,14 +304,14 @@ class ClusterEngine:
         self._put(arrival.item_id, entry)
         self._note_time(arrival)
 
-    def _note_time(self, arrival: _Arrival) -> None:
+    def _note_time(self, arrival: Arrival) -> None:
         """One more time for the clock to go by; an impossible one is none, and counts as what was believed of it."""
         us, state = micros(arrival.embedded.item.observed_at), self._state
         us = us if _is_possible(us, arrival.arrived_us) else arrival.point.at_us
         state.observed_us.append(us)
         state.recent_us = [*state.recent_us[1 - RECENT_ITEMS :], us]
 
-    def _join(self, arrival: _Arrival, echo_of: bytes | None, original: int) -> tuple[Topic | None, float]:
+    def _join(self, arrival: Arrival, echo_of: bytes | None, original: int) -> tuple[Topic | None, float]:
         """The topic of its original where that may still grow, else the nearest; None: it founds one."""
         assert self._space is not None
         if echo_of is not None:
@@ -316,7 +328,7 @@ class ClusterEngine:
             return topic_id_of(self._generation, f"{item_id}/{seq}")
         return topic_id
 
-    def _found(self, arrival: _Arrival, event_us: int, topic_id: str) -> Topic:
+    def _found(self, arrival: Arrival, event_us: int, topic_id: str) -> Topic:
         assert self._space is not None
         item = arrival.embedded.item
         topic = Topic(
@@ -332,7 +344,7 @@ class ClusterEngine:
         self._born.add(topic_id)
         return topic
 
-    def _count_in(self, topic: Topic, arrival: _Arrival, seq: int, event_us: int, *, echo: bool, is_new: bool) -> None:
+    def _count_in(self, topic: Topic, arrival: Arrival, seq: int, event_us: int, *, echo: bool, is_new: bool) -> None:
         """One more item of a topic. An echo counts, but neither moves the topic nor stands for it."""
         assert self._space is not None
         item, point = arrival.embedded.item, arrival.point
@@ -349,7 +361,7 @@ class ClusterEngine:
             self._admit(topic, [member])
         self._touch(topic, seq)
 
-    def _again(self, arrival: _Arrival, row: int, entry: Entry, tick: int, out: Decisions) -> None:
+    def _again(self, arrival: Arrival, row: int, entry: Entry, tick: int, out: Decisions) -> None:
         """A later observation: engagement, an edit, or an item that is back after its deletion."""
         item = arrival.embedded.item
         back = entry.has(DELETED)
@@ -371,7 +383,7 @@ class ClusterEngine:
         self._index.touch(row, tick)
         self._log.items[item_id] = None
 
-    def _renew(self, arrival: _Arrival, entry: Entry, tick: int, change: Change, seq: int) -> None:
+    def _renew(self, arrival: Arrival, entry: Entry, tick: int, change: Change, seq: int) -> None:
         """What a later observation changes of its item and of the item's topic."""
         item = arrival.embedded.item
         back = entry.has(DELETED)
@@ -397,7 +409,7 @@ class ClusterEngine:
             self._log.members[topic.topic_id, place] = None
         self._touch(topic, seq)
 
-    def _delete(self, arrival: _Arrival, row: int, entry: Entry | None, tick: int, out: Decisions) -> None:
+    def _delete(self, arrival: Arrival, row: int, entry: Entry | None, tick: int, out: Decisions) -> None:
         """Its source has taken it away. Of an unknown item it is remembered, so that a late older sighting is none."""
         if entry is None:
             self._put(arrival.item_id, Entry(0, 0, 0, b"", "", (), 0, tick, DELETED, 0, (0, 0, 0, 0, 0)))
@@ -413,7 +425,7 @@ class ClusterEngine:
         if topic is not None and topic.size <= 0:
             self._end(topic, Life.FADED, seq)
 
-    def _take_away(self, arrival: _Arrival, entry: Entry, tick: int, seq: int) -> Topic | None:
+    def _take_away(self, arrival: Arrival, entry: Entry, tick: int, seq: int) -> Topic | None:
         """What a deletion changes of its item and of the item's topic, which is returned where it may still grow."""
         item = arrival.embedded.item
         delta = _NO_ENGAGEMENT.minus(engagement_of(entry.engagement))
@@ -544,13 +556,14 @@ class ClusterEngine:
         self._log.items[item_id] = None
 
     def _enriched(
-        self, arrival: _Arrival, entry: Entry, change: Change, seq: int, *,
-        similarity: float | None = None, is_new: bool | None = None,
+        self, arrival: Arrival, entry: Entry, change: Change, seq: int, *,
+        similarity: float | None = None, is_new: bool | None = None, echo_of: bytes | None = None,
     ) -> EnrichedItem:  # fmt: skip
+        """``echo_of`` where it has just been found: a member may be copied after the index has forgotten its item."""
         embedded, item, topic_id = arrival.embedded, arrival.embedded.item, id_text(entry.topic)
         if (item.trend_id, item.mentions) != (entry.home, entry.mentions):
             item = replace(item, trend_id=entry.home, mentions=entry.mentions)
-        origin = self._index.id_of_origin(entry.origin)
+        origin = echo_of or self._index.id_of_origin(entry.origin)
         return EnrichedItem(
             generation=self._generation,
             item=item,
@@ -569,7 +582,7 @@ class ClusterEngine:
         )
 
     def _mention(
-        self, arrival: _Arrival, entry: Entry, event_time: datetime, weight: int, delta: Engagement, seq: int,
+        self, arrival: Arrival, entry: Entry, event_time: datetime, weight: int, delta: Engagement, seq: int,
         out: Decisions,
     ) -> None:  # fmt: skip
         """The item counted for its home trend and for those that it mentions."""
@@ -630,6 +643,22 @@ class ClusterEngine:
 
     # ---------------------------------------------------------------------------------------------------- restart
 
+    def snapshot(self) -> Iterator[Records]:
+        """All of the state as records, in parts of at most ``SNAPSHOT_RECORDS`` or so; the engine's own counters last.
+
+        An engine that is given them with ``restore`` decides as this one. The engine must not change meanwhile.
+        """
+        whole = StateLog(
+            topics=dict.fromkeys(self._topics),
+            members={(topic_id, place): None for topic_id, topic in self._topics.items() for place in topic.members},
+            merges=dict(self._index.topics.merges()),
+        )
+        for log in whole.parts(self._index.ids(), SNAPSHOT_RECORDS):
+            records = log.records(self._index, self._topics, self._space, self._state)
+            yield [record for record in records if record[0] != ENGINE_KEY]
+        if self._state.model:
+            yield [engine_record(self._state)]
+
     def restore(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
         """Takes some state records; of one key in the order of the log, different keys in any order.
 
@@ -657,7 +686,7 @@ class ClusterEngine:
         self._round = {t.topic_id for t in self._topics.values() if t.round == self._state.round}
 
 
-def _arrived_us(embedded: EmbeddedItem) -> int:
+def arrived_us(embedded: EmbeddedItem) -> int:
     return 0 if embedded.arrived_at is None else micros(embedded.arrived_at)
 
 
@@ -676,6 +705,6 @@ def _url_key(item: Observation) -> int:
     return key_of(url) if url and not is_front_page(url) else 0
 
 
-def _originals(arrival: _Arrival, entry: Entry) -> int:
+def _originals(arrival: Arrival, entry: Entry) -> int:
     """What later items may copy of this one."""
     return (TEXT_ORIGINAL if arrival.copyable else 0) | (URL_ORIGINAL if entry.url else 0)

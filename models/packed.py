@@ -360,6 +360,12 @@ class TopicIds:
         if number and not self._into[number]:
             self._into[number] = self.take(winner)
 
+    def merges(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every merged topic that is in use, and the one that it went into."""
+        for number, into in enumerate(self._into):
+            if into:
+                yield self.id_of(number), self.id_of(into)
+
     def resolve(self, number: int) -> int:
         """The topic that a number stands for now: the last of its winners."""
         while into := self._into[number]:

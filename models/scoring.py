@@ -6,7 +6,7 @@ when it was computed. Which items a trend has is settled before (``models.routin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -359,9 +359,29 @@ class _Head(msgspec.Struct, array_like=True):
     clock: int = 0
 
 
+def _by_trend(mentions: Sequence[Mention]) -> dict[str, list[Mention]]:
+    found: dict[str, list[Mention]] = {}
+    for mention in mentions:
+        found.setdefault(mention.trend_id, []).append(mention)
+    return found
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Past).decode
 _head = msgspec.msgpack.Decoder(_Head).decode
+
+
+def check_value(key: bytes, value: bytes) -> None:
+    """Reads a state record as a scorer would.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        key.decode()
+        _decode(value)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None
 
 
 class TrendScorer:
@@ -410,13 +430,8 @@ class TrendScorer:
         """Counts mentions, each exactly once; the scores and the state of the trends that they changed."""
         if not mentions:
             return Scored([], [])
-        newest = max(self.config.slice_of(m.first_seen) for m in mentions)
-        if self._since is None:
-            self._since = self._clock = newest
-        self._clock = max(self._clock, min(newest, self._clock + self.config.window_slices))
-        changed: dict[str, list[Mention]] = {}
-        for mention in mentions:
-            changed.setdefault(mention.trend_id, []).append(mention)
+        since = self._set_clock(mentions)
+        changed = _by_trend(mentions)
         pasts = [self._count(trend_id, batch) for trend_id, batch in changed.items()]
         scores = self._scores(list(changed), pasts)
         gone = self._forget()
@@ -427,11 +442,47 @@ class TrendScorer:
         for trend_id in kept:
             past = self._past(trend_id)
             assert past is not None
-            past.since, past.clock = self._since, self._clock
+            past.since, past.clock = since, self._clock
             state.append((trend_id.encode(), _encode(past)))
         state += [(trend_id.encode(), None) for trend_id in gone]
         ACTIVE_TRENDS.set(len(self._trends))
         return Scored(scores, state)
+
+    def recount(self, mentions: Sequence[Mention]) -> None:
+        """Counts mentions that were scored before, to have the state that they left behind."""
+        if mentions:
+            self._set_clock(mentions)
+            for trend_id, batch in _by_trend(mentions).items():
+                self._count(trend_id, batch)
+            self._forget()
+
+    def agree(self, score: TrendScore) -> bool:
+        """Goes on from what was last said about a trend, where its first mentions are gone; whether they are."""
+        past = self._past(score.trend_id)
+        if past is None or past.base + past.mentions == score.version:
+            return False
+        past.base = score.version - past.mentions
+        past.total = score.total
+        past.first_s = score.first_seen.timestamp()
+        return True
+
+    def snapshot(self) -> Iterator[tuple[bytes, bytes]]:
+        """All of the state as records; a scorer that is given them with ``restore`` goes on as this one."""
+        since = self._since or 0
+        for trend_id in list(self._trends):
+            past = self._past(trend_id)
+            assert past is not None
+            past.since, past.clock = since, self._clock
+            yield trend_id.encode(), _encode(past)
+
+    def _set_clock(self, mentions: Sequence[Mention]) -> int:
+        """The clock goes on; the slice from which on silence is knowledge."""
+        newest = max(self.config.slice_of(m.first_seen) for m in mentions)
+        since = self._since
+        if since is None:
+            since = self._since = self._clock = newest
+        self._clock = max(self._clock, min(newest, self._clock + self.config.window_slices))
+        return since
 
     def _count(self, trend_id: str, mentions: Sequence[Mention]) -> _Past:
         slice_of = self.config.slice_of

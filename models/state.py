@@ -18,15 +18,16 @@ msgpack.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
 
 from models.clustering import ClusterConfig, Fixed, TopicSpace
-from models.echoes import Entry, ItemIndex, pack_entry
+from models.echoes import Entry, ItemIndex, pack_entry, unpack_entry
 from models.packed import id_bytes, id_text
 from models.topics import Member, Topic
 from streams.records import Engagement
@@ -162,6 +163,19 @@ class StateLog:
     merges: dict[bytes, bytes | None] = field(default_factory=dict)
     """Topic id (16 bytes) to the id of its winner; None: no item refers to it any more."""
 
+    def parts(self, items: Iterable[bytes], most: int) -> Iterator[StateLog]:
+        """These items, and everything else in here, in logs of at most ``most`` keys."""
+        ids = iter(items)
+        while part := list(islice(ids, most)):
+            yield StateLog(items=dict.fromkeys(part))
+        topics, members, merges = iter(self.topics), iter(self.members), iter(self.merges.items())
+        while some := list(islice(topics, most)):
+            yield StateLog(topics=dict.fromkeys(some))
+        while places := list(islice(members, most)):
+            yield StateLog(members=dict.fromkeys(places))
+        while pairs := list(islice(merges, most)):
+            yield StateLog(merges=dict(pairs))
+
     def records(
         self, index: ItemIndex, topics: Mapping[str, Topic], space: TopicSpace | None, engine: EngineState
     ) -> Records:
@@ -185,6 +199,36 @@ class StateLog:
             out.append((ENGINE_KEY, _encode(engine)))
         self.items, self.topics, self.members, self.merges = {}, {}, {}, {}
         return out
+
+
+def check_value(key: bytes, value: bytes) -> None:
+    """Reads a state record as an engine would.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    kind, name = key[: len(ITEM)], key[len(ITEM) :]
+    try:
+        if kind == ITEM and len(key) == _ITEM_KEY_BYTES:
+            unpack_entry(value)
+        elif kind == b"t:":
+            _topic.decode(value)
+        elif kind == b"m:":
+            int(name.rpartition(b":")[2])
+            _member.decode(value)
+        elif kind == b"g:":
+            id_bytes(name.decode())
+        elif key == ENGINE_KEY:
+            _engine.decode(value)
+        else:
+            raise ValueError(f"no state of the cluster engine, version {STATE_VERSION}, has the key {key!r}")
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None
+
+
+def engine_record(engine: EngineState) -> tuple[bytes, bytes]:
+    """The record of the engine's own counters."""
+    return ENGINE_KEY, _encode(engine)
 
 
 class Restored:

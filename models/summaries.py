@@ -350,6 +350,24 @@ class SummarizeEngine:
         )
 
 
+def check_value(key: bytes, value: bytes) -> None:
+    """Reads a state record as the engine would.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        key.decode()
+        _decode(value)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None
+
+
+def summarised_at(update: TopicUpdate) -> bytes:
+    """The state of a topic that was summarised as it stands in an update."""
+    return _encode(_Last(_next_size(update.size), _leading(update), update.trend_id))
+
+
 def _leading(update: TopicUpdate) -> list[bytes]:
     return [item_hash(item.item_id) for item in update.items]
 

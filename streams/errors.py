@@ -41,6 +41,7 @@ class TrendsError(Exception):
          ├── FencedError            a process of the same name took over                   exit 76
          ├── StateMismatchError     state and committed offsets contradict each other      exit 78
          ├── StateVersionError      state in a format that this release does not read      exit 78
+         ├── GroupBusyError         processes of the flow run, or one has joined              exit 78
          ├── OffsetsExpiredError    committed offsets are no longer in the stream          exit 78
          ├── GenerationError        a generation is in no state for what was asked         exit 78
          └── FailureLimitError      too many failures of ours in a row                     exit 78
@@ -91,6 +92,12 @@ class StateMismatchError(TrendsError):
 
 class StateVersionError(TrendsError):
     """A state stream is of another format than this release reads: migrated first, or read by another release."""
+
+    exit_code = ExitCode.NEEDS_OPERATOR
+
+
+class GroupBusyError(TrendsError):
+    """What can be done only while no process of a flow runs was asked for while one does."""
 
     exit_code = ExitCode.NEEDS_OPERATOR
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.broker import passes, patiently
 from streams.config import KafkaConfig
@@ -98,7 +98,8 @@ class StateReader:
         self._ends: dict[int, int] = {}
         """Where each partition's end was, when it was met last."""
         self._unsettled = False
-        self._assigned = [TopicPartition(stream, p, 0) for p in self.partitions]
+        # Where the log begins, which is not 0 once a rewrite has cut off what was there before.
+        self._assigned = [TopicPartition(stream, p, OFFSET_BEGINNING) for p in self.partitions]
         self._consumer = Consumer(
             kafka.client(
                 **{
@@ -169,7 +170,11 @@ class StateReader:
             self.unreadable = f"{self._stream} holds a record that cannot be read ({type(error).__name__}: {error})"
 
     def _cover(self, partition: int, key: bytes, value: bytes | None) -> None:
-        if value is None:
+        if value is None:  # a rewrite of this state has begun
+            covered = parse_cover(key, b"0")[0]
+            self.covers[partition].pop(covered, None)
+            self._versions.pop((partition, covered), None)
+            self.versions = set(self._versions.values())
             return
         try:
             covered, offset, version = parse_cover(key, value)

@@ -31,6 +31,7 @@ COMMANDS: tuple[str, ...] = (
     "trends.cli.replay",
     "trends.cli.generations",
     "trends.cli.lag",
+    "trends.cli.state",
     "trends.cli.verify",
 )
 """Modules with commands, in the order in which `trends --help` shows them. A new group is one line here."""
