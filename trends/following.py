@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from sinks.postgres.generations import GenerationReader
 from streams.admin import StreamAdmin
 from streams.dead_letters import Clock, now_utc
 from streams.errors import SettingsError, UnavailableError
 from streams.generations import Generations, read_generations, save
 from streams.records import Generation, GenerationState
+from trends.flows import embedder_of
 from trends.settings import Settings
 
 
@@ -79,13 +82,43 @@ def described(settings: Settings, clock: Clock = now_utc) -> Generation:
 
 
 def recorded(settings: Settings, clock: Clock = now_utc) -> Generations:
-    """All generations; the first time, the one of the settings is written down as the live one."""
+    """All generations; the first time, the one of the settings is written down as the live one.
+
+    Raises:
+        SettingsError: what is stored of it was made with another model than these settings name: its flows would take
+            that one from then on.
+        UnavailableError: a part does not answer.
+    """
     kafka = settings.kafka()
     generations = read_generations(kafka)
     if generations.live is not None:
         return generations
+    _check_as_stored(settings)
     StreamAdmin(kafka, settings.generation).apply()
     first = generations.named.get(settings.generation) or described(settings, clock)
     save(kafka, first)
     save(kafka, replace(first, state=GenerationState.LIVE), live=True)
     return read_generations(kafka)
+
+
+def _check_as_stored(settings: Settings) -> None:
+    async def look() -> tuple[int, str | None] | None:
+        reader = GenerationReader(settings.postgres())
+        try:
+            return await reader.made_with()
+        finally:
+            await reader.close()
+
+    found = asyncio.run(look())
+    if found is None:
+        return
+    dimensions, model = found
+    embedder = embedder_of(settings)
+    name = embedder.name
+    embedder.close()
+    if dimensions != settings.embedder_dimensions or model not in (None, name):
+        raise SettingsError(
+            f"generation {settings.generation} is made with {model or 'a model'} of {dimensions} dimensions, these "
+            f"settings name {name} of {settings.embedder_dimensions}: give this command the TRENDS_EMBEDDER… settings "
+            "that its flows run with"
+        )

@@ -93,6 +93,24 @@ class GenerationReader(PostgresReader):
         total = {name: sum(row[name] for row in rows) for name in ("items", "topics", "bytes")}
         return Stored(dimensions=rows[0]["dimensions"], **total)
 
+    async def made_with(self) -> tuple[int, str | None] | None:
+        """The dimensions and the embedding model of what is stored (None: nothing is); None where there are no tables.
+
+        Raises:
+            UnavailableError: a shard does not answer.
+        """
+        try:
+            rows = await self._ask(
+                "made_with",
+                "SELECT dimensions, (SELECT model FROM {g}.items WHERE vector IS NOT NULL LIMIT 1) AS model "
+                "FROM {s}.generations WHERE generation = $1",
+                self.config.generation,
+            )
+        except SettingsError:  # no tables of this generation
+            return None
+        models = [row["model"] for row in rows if row["model"] is not None]
+        return rows[0]["dimensions"], models[0] if models else None
+
     async def sizes(self) -> Counter[int]:
         """How many topics there are of each size."""
         rows = await self._ask(

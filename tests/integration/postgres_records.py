@@ -86,7 +86,7 @@ def item(
         change=change,
         text_hash=f"hash{seq}",
         vector=vector(number + seq) if change in (Change.FIRST, Change.EDIT) else None,
-        model="m",
+        model="null",
         dimensions=DIMENSIONS,
         topic_id=f"topic-{number // 2}",
         similarity=0.5,
@@ -108,7 +108,7 @@ def topic(config: PostgresConfig, number: int = 1, seq: int = 1, size: int = 1, 
     when = datetime(2026, 3, 1, tzinfo=UTC)
     return TopicUpdate(
         generation=config.generation, topic_id=f"topic-{number}", life=Life.MERGED if into else Life.GREW,
-        merged_into=into, size=size, publishers=1, sources={"file": size}, centroid=vector(seq), model="m",
+        merged_into=into, size=size, publishers=1, sources={"file": size}, centroid=vector(seq), model="null",
         dimensions=DIMENSIONS, terms=(("word", 1.0),), sums=TopicSums(items=size, rank=1.0), items=(), first_seen=when,
         last_seen=when + timedelta(seconds=seq), trend_id=f"term:{number % 7}", trends={"term:1": size}, seq=seq,
     )  # fmt: skip
@@ -117,7 +117,7 @@ def topic(config: PostgresConfig, number: int = 1, seq: int = 1, size: int = 1, 
 def summary(config: PostgresConfig, number: int = 1, seq: int = 1, attempt: int = 1) -> TopicSummary:
     return TopicSummary(
         generation=config.generation, topic_id=f"topic-{number}", trend_id=f"term:{number % 7}",
-        headline=f"headline {seq}.{attempt}", summary="s", keywords=("k",), method="extractive", model="m",
+        headline=f"headline {seq}.{attempt}", summary="s", keywords=("k",), method="extractive", model="null",
         cached=False, topic_seq=seq, attempt=attempt, created_at=NOW,
     )  # fmt: skip
 

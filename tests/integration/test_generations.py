@@ -140,6 +140,9 @@ def test_before_anything_is_recorded_the_generation_of_the_settings_is_live(tren
 
 
 def test_promote_refuses_what_is_unknown_being_built_or_behind(trends: Trends, settings: Settings) -> None:
+    for wrong in ({"embedder_dimensions": 16}, {"embedder": "onnx", "embedder_dimensions": 384}):
+        with pytest.raises(SettingsError, match="generation g1 is made with null of 8 dimensions"):
+            recorded(settings.having(**wrong))
     recorded(settings)
     assert "no generation 'g2'" in str(trends("generations", "promote", "g2", fails=True).exception)
     save(settings.kafka(), next_generation(settings, GenerationState.BUILDING))
