@@ -22,8 +22,9 @@ from streams.groups import FlowGroup, Hold
 from streams.io import Positions
 from streams.partitions import current
 from streams.rewriting import set_offsets
-from trends.cli.context import current_settings
+from trends.cli.context import GenerationOption, current_settings
 from trends.cli.output import JsonOption, err, progress, show
+from trends.following import following
 from trends.settings import Settings
 
 FlowArgument = Annotated[str, typer.Argument(help="cluster, score or summarize.")]
@@ -44,6 +45,7 @@ def check_state(
     flows: Annotated[
         list[str] | None, typer.Argument(help="cluster, score or summarize; all, if not given.", show_default=False)
     ] = None,
+    generation: GenerationOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read the state of flows, every value of it, and compare what it covers with what they have committed.
@@ -57,7 +59,7 @@ def check_state(
       trends state check
       trends state check cluster --json | jq '.[].problems'
     """
-    settings = current_settings()
+    settings = following(current_settings(generation=generation)).settings
     names = [spec_of(name).name for name in flows] if flows else list(SPECS)
     kafka = current(settings.kafka())
     found: list[FlowCheck] = []
@@ -68,7 +70,9 @@ def check_state(
         raise typer.Exit(int(ExitCode.FAILED))
 
 
-def rebuild_state(flow: FlowArgument, dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
+def rebuild_state(
+    flow: FlowArgument, dry_run: DryRunOption = False, generation: GenerationOption = None, as_json: JsonOption = False
+) -> None:
     """Build the state of a flow anew from what it has written, with the same ids, and go on where its group stands.
 
     Recorded decisions are applied in the order in which they were made; none is made again. cluster: items.enriched and
@@ -83,7 +87,7 @@ def rebuild_state(flow: FlowArgument, dry_run: DryRunOption = False, as_json: Js
       trends state rebuild cluster --dry-run
       trends state rebuild score
     """
-    settings = current_settings()
+    settings = following(current_settings(generation=generation)).settings
     spec_of(flow)
     with _bar() as told:
         done = rebuild(flow, current(settings.kafka()), settings.generation, dry_run=dry_run, progress=told)
@@ -92,7 +96,9 @@ def rebuild_state(flow: FlowArgument, dry_run: DryRunOption = False, as_json: Js
         progress(f"{flow} can be started again; `trends state check {flow}` looks at what was written")
 
 
-def migrate_state(flow: FlowArgument, dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
+def migrate_state(
+    flow: FlowArgument, dry_run: DryRunOption = False, generation: GenerationOption = None, as_json: JsonOption = False
+) -> None:
     """Bring the state of a flow from the format of the former release into that of this one.
 
     No process of the flow may run. The former state is deleted only when all of the new one is written; killed in the
@@ -103,7 +109,7 @@ def migrate_state(flow: FlowArgument, dry_run: DryRunOption = False, as_json: Js
       trends state migrate cluster --dry-run
       trends state migrate cluster
     """
-    settings = current_settings()
+    settings = following(current_settings(generation=generation)).settings
     spec_of(flow)
     with _bar() as told:
         done = migrate(flow, current(settings.kafka()), settings.generation, dry_run=dry_run, progress=told)
@@ -117,7 +123,9 @@ def migrate_state(flow: FlowArgument, dry_run: DryRunOption = False, as_json: Js
     show(asdict(done) | {"dry_run": dry_run}, as_json, render)
 
 
-def set_offsets_from_state(flow: FlowArgument, dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
+def set_offsets_from_state(
+    flow: FlowArgument, dry_run: DryRunOption = False, generation: GenerationOption = None, as_json: JsonOption = False
+) -> None:
     """Set the offsets of a flow's group to what its state covers, where they were lost, reset or moved.
 
     A flow commits its output, its state and its offsets together, so what the state covers is where the flow stood.
@@ -128,7 +136,7 @@ def set_offsets_from_state(flow: FlowArgument, dry_run: DryRunOption = False, as
       trends state offsets score --dry-run
       trends state offsets cluster
     """
-    settings = current_settings()
+    settings = following(current_settings(generation=generation)).settings
     spec = spec_of(flow)
     kafka = current(settings.kafka())
     found = _checked(flow, kafka, settings)
