@@ -24,6 +24,7 @@ from models.clustering import ClusterConfig
 from models.engine import AHEAD_OF_CLOCK, RECENT_ITEMS
 from models.scoring import ScoringConfig
 from sinks.postgres import PostgresConfig
+from streams.codec import HEADER_REDRIVEN_FOR
 from streams.errors import UnavailableError
 from streams.keys import partition_of
 from streams.partitions import growth
@@ -44,7 +45,7 @@ from trends.settings import Settings
 from trends.verify import judges, merges, stores
 from trends.verify import relations as rel
 from trends.verify.book import Book, Pending
-from trends.verify.log import Log, Part, now
+from trends.verify.log import Log, Part, Take, now
 from trends.verify.report import EVERYTHING, Example, Report, Span, StreamPart
 from trends.verify.spill import Ints, Rows, Spill, buckets_for, look_up
 
@@ -223,29 +224,28 @@ class _Audit:
             passed += offsets
             self._progress("reading the streams", passed, total)
 
-        takers: dict[Stream, Callable[[Part, list[Any]], None]] = {
+        takers: dict[Stream, Take] = dict.fromkeys(RAW, self._take_raw)
+        takers |= {
             EMBEDDED: self._take_embedded, ENRICHED: self._take_enriched, MENTIONS: self._take_mentions,
             UPDATES: self._take_updates, SUMMARIES: self._take_summaries, SCORES: self._take_scores,
         }  # fmt: skip
         self._read_letters(step)
-        for stream, part in parts.items():
-            if stream is not DEAD_LETTERS:
-                taker = takers.get(stream, self._take_raw)
-                self._log.read(part, lambda messages, t=taker, p=part: t(p, messages), step)  # type: ignore[misc]
+        self._log.read({parts[stream].name: (parts[stream], take) for stream, take in takers.items()}, step)
 
     def _read_letters(self, step: Callable[[int], None]) -> None:
         """Which places are dead letters, and whose: of store, of the flow before it, or (once removed) of both."""
         excused: set[int] = set()
         refused: set[int] = set()
 
-        def take(messages: list[Any]) -> None:
+        def take(_part: Part, messages: list[Any]) -> None:
             for message in messages:
                 place, flow_s, store_s = self._letter(message)
                 if place is not None:
                     excused.update((place,) if flow_s else ())
                     refused.update((place,) if store_s else ())
 
-        self._log.read(self._parts[DEAD_LETTERS], take, step)
+        part = self._parts[DEAD_LETTERS]
+        self._log.read({part.name: (part, take)}, step)
         self._excused = np.sort(np.fromiter(excused, np.int64, len(excused)))
         self._refused = np.sort(np.fromiter(refused, np.int64, len(refused)))
         self._letter_count = len(excused | refused)
@@ -593,7 +593,7 @@ class _Audit:
         names = {table: self._stores.names(table, keys) for table, keys in wanted.items()}
         for check, found in book.pending.items():
             for each in found:
-                example = self._row_example(each, names) if each.place < 0 else self._record_example(each)
+                example = self._row_example(each, names) if each.place < 0 else self._record_example(each, check)
                 if len(book.checks[check].examples) < book.examples:
                     book.checks[check].examples.append(example)
 
@@ -601,12 +601,16 @@ class _Audit:
         id_ = names[each.table].get((-1 - each.place, each.key), "(gone meanwhile)")
         return Example(id_, stores.shown_place(each.table, each.place), each.what)
 
-    def _record_example(self, each: Pending) -> Example:
+    def _record_example(self, each: Pending, check: str) -> Example:
         number, partition, offset = rel.place_parts(each.place)
         part = next(p for p in self._parts.values() if p.number == number)
         message = self._log.one(part, partition, offset)
         where = f"{part.name}/{partition}/{offset}"
-        return Example(_id_of(message.value()) if message is not None else "(gone meanwhile)", where, each.what)
+        return Example(
+            _id_of(message.value(), _NAMED_BY.get(check, _IDS)) if message is not None else "(gone meanwhile)",
+            where,
+            each.what,
+        )
 
     def _report(self) -> Report:
         self._book.checks["store.shards"].examined = sum(self._rows.values())
@@ -627,11 +631,10 @@ class _Audit:
         )
 
 
-HEADER_REDRIVEN_FOR: Final = "redriven-for"
 OWN_HEADERS: Final = 3
 """A record of ours that was never sent again has no more headers than these."""
 _OF_ONE_FLOW: Final = frozenset({Reason.STORE_REFUSED, Reason.OUR_FAILURE, Reason.INVALID_VALUE})
-"""Reasons that one reader of a stream may have and the others not."""
+"""Reasons that one reader of a stream may have and another not."""
 
 
 def _again_for(message: Any) -> bytes | None:
@@ -654,11 +657,17 @@ _WEIGHTS: Final = {"first": 1, "deleted": -1, "engagement": 0, "edit": 2}
 """What each mention of a decision weighs; 2: there may be none, or it is back (+1), or its engagement has grown (0)."""
 
 
-def _id_of(value: bytes | None) -> str:
+_IDS: Final = ("item_id", "topic_id", "trend_id")
+_NAMED_BY: Final = {"scores": ("trend_id",), "store.mentions": ("trend_id", "item_id")}
+"""What examples of a check are called by, where that is not the first id that a record has."""
+
+
+def _id_of(value: bytes | None, names: tuple[str, ...]) -> str:
     """What a record calls the thing that it is about."""
     try:
         fields = msgspec.json.decode(value or b"")
         inner = fields.get("item", fields)
-        return str(next(inner[name] for name in ("item_id", "topic_id", "trend_id") if inner.get(name)))
-    except (msgspec.MsgspecError, ValueError, AttributeError, StopIteration, RecursionError):
+        found = [str(inner[name]) for name in names if inner.get(name)]
+        return found[0] if names is _IDS else " ".join(found)
+    except (msgspec.MsgspecError, ValueError, AttributeError, IndexError, RecursionError):
         return "(unreadable)"

@@ -35,6 +35,7 @@ from trends.verify.spill import Groups, Ints, Mask, Rows, look_up
 
 LATE_MS: Final = 86_400_000
 """Where a stream was cut, what derives from before the cut may arrive this much later."""
+NO_WEIGHT: Final = -2
 NEVER: Final = -(2**62)
 """Below every version and time."""
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
@@ -168,7 +169,7 @@ def items(rows: Rows, facts: Facts, book: Book) -> int:
     both = rows[_sides(rows, ENRICHED, ROW)]
     store(book, "store.items", both, ENRICHED, ROW, "items", facts.lowest_seq, columns=("key", "seen"))
     rows_of = groups.count(stored)
-    return int((again | (rows_of > 1)).sum())
+    return int((again | (rows_of > 1)).sum()) if facts.forgetting else 0
 
 
 def store(
@@ -253,9 +254,9 @@ def mention_rows(rows: Rows, facts: Facts, book: Book) -> None:
     weighs = mention & (rows["weight"] != 0) & ~_flag(rows, REFUSED)
     settled = ~groups.any(weighs & ~_flag(rows, ASKED))
     last = groups.max(rows["at"], weighs, NEVER)
-    weight = groups.max(rows["weight"], weighs & (rows["at"] == last[groups.of]), 0)
-    shown = groups.max(rows["weight"], stored, 0)
-    book.off("store.mentions", settled & (weight != 0) & (shown != 0) & (weight != shown),
+    weight = groups.max(rows["weight"], weighs & (rows["at"] == last[groups.of]), NO_WEIGHT)
+    shown = groups.max(rows["weight"], stored, NO_WEIGHT)
+    book.off("store.mentions", settled & (weight > NO_WEIGHT) & (shown > NO_WEIGHT) & (weight != shown),
              "its row does not say whether it counts", *_first(groups, rows, stored), table="mentions")  # fmt: skip
 
 

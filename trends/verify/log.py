@@ -22,7 +22,8 @@ from streams.io import Partition
 from streams.table import DEAD_LETTERS, Stream
 
 CALL_S: Final = 20.0
-POLL_S: Final = 0.25
+POLL_S: Final = 0.02
+"""How long to wait for a batch to fill; a stream of nothing takes that long."""
 BATCH_RECORDS: Final = 2_000
 FETCH_KIB: Final = 16_384
 """Prefetched from the broker, all partitions together."""
@@ -60,6 +61,10 @@ class Part:
             max(begin, end if limit is None else min(end, limit))
             for begin, end, limit in zip(self.begins, ends, self.limits, strict=True)
         ]
+
+
+Take = Callable[[Part, list[Any]], None]
+"""What is done with a batch of messages of one stream."""
 
 
 class Log:
@@ -173,48 +178,54 @@ class Log:
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    def read(self, part: Part, take: Callable[[list[Any]], None], progress: Callable[[int], None]) -> None:
-        """Hands all committed messages from begin to end to ``take``, in batches; says how many offsets it has passed.
+    def read(self, takers: Mapping[str, tuple[Part, Take]], progress: Callable[[int], None]) -> None:
+        """Hands all committed messages of some streams (by name), from begin to end, to their takers, in batches of one
+        stream, each partition in order; says how many offsets it has passed.
 
         Raises:
             UnavailableError: nothing comes any more although the end is not reached.
         """
-        position: dict[int, int] = {p: begin for p, begin in enumerate(part.begins) if begin < part.ends[p]}
+        position = {
+            (name, p): begin
+            for name, (part, _) in takers.items()
+            for p, begin in enumerate(part.begins)
+            if begin < part.ends[p]
+        }
         reader = self._reader
-        reader.assign([TopicPartition(part.name, p, begin) for p, begin in position.items()])
+        reader.assign([TopicPartition(name, p, begin) for (name, p), begin in position.items()])
         moved = time.monotonic()
         try:
             while position:
                 before = sum(position.values())
-                messages: list[Any] = []
+                batches: dict[str, list[Any]] = {}
                 message: Any
                 for message in reader.consume(BATCH_RECORDS, POLL_S):
-                    p = message.partition()
+                    at = (message.topic(), message.partition())
                     if (error := message.error()) is not None:
                         if error.code() == KafkaError._PARTITION_EOF:
-                            if p in position:
-                                position[p] = max(position[p], message.offset())
+                            if at in position:
+                                position[at] = max(position[at], message.offset())
                         elif not passes(error):
-                            raise UnavailableError(f"reading {part.name}/{p}: {error.str()}")
-                        continue
-                    if p in position and message.offset() < part.ends[p]:
-                        messages.append(message)
-                        position[p] = message.offset() + 1
-                    elif p in position:
-                        position[p] = part.ends[p]
-                if messages:
+                            raise UnavailableError(f"reading {at[0]}/{at[1]}: {error.str()}")
+                    elif at in position:
+                        offset, end = message.offset(), takers[at[0]][0].ends[at[1]]
+                        position[at] = min(offset + 1, end)
+                        if offset < end:
+                            batches.setdefault(at[0], []).append(message)
+                for name, messages in batches.items():
+                    part, take = takers[name]
                     part.records += len(messages)
-                    take(messages)
+                    take(part, messages)
                 passed = sum(position.values()) - before
                 progress(passed)
-                if done := [p for p, at in position.items() if at >= part.ends[p]]:
-                    reader.incremental_unassign([TopicPartition(part.name, p) for p in done])
-                    for p in done:
-                        del position[p]
-                if passed or messages:
+                if done := [at for at, offset in position.items() if offset >= takers[at[0]][0].ends[at[1]]]:
+                    reader.incremental_unassign([TopicPartition(*at) for at in done])
+                    for at in done:
+                        del position[at]
+                if passed or batches:
                     moved = time.monotonic()
                 elif time.monotonic() - moved > STALL_S:
-                    raise UnavailableError(f"reading {part.name}: nothing comes any more at {position}")
+                    raise UnavailableError(f"reading: nothing comes any more at {position}")
         finally:
             reader.unassign()
 

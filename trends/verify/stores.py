@@ -41,8 +41,8 @@ class Table:
 
     name: str
     columns: str
-    id: str
-    """An SQL expression that names a row for a person."""
+    id: tuple[str, ...]
+    """The columns that name a row for a person."""
     key: Callable[[Any], int]
     """Of a row: the key that its relation has."""
 
@@ -64,35 +64,37 @@ TABLES: Final = {
             "items",
             "bucket, trend_id, item_id, first_seen, version, topic_id, deleted, observed_at, points, comments, shares, "
             "stars, views, text_hash",
-            "item_id",
+            ("item_id",),
             lambda r: hash(r["item_id"]),
         ),
         Table(
             "mentions",
             "bucket, trend_id, item_id, first_seen, version, topic_id, home, present, present_version",
-            "trend_id || ' ' || item_id",
+            ("trend_id", "item_id"),
             lambda r: hash((r["trend_id"], r["item_id"], r["first_seen"])),
         ),
         Table(
             "topics",
             "bucket, trend_id, topic_id, version, size, life, merged_into",
-            "topic_id",
+            ("topic_id",),
             lambda r: hash(r["topic_id"]),
         ),
         Table(
             "topic_summaries",
             "bucket, trend_id, topic_id, version, attempt, headline",
-            "topic_id",
+            ("topic_id",),
             lambda r: hash(r["topic_id"]),
         ),
         Table(
             "trends",
             "bucket, trend_id, version, total, items, slice_start",
-            "trend_id",
+            ("trend_id",),
             lambda r: hash(r["trend_id"]),
         ),
-        Table("trend_scores", "bucket, trend_id", "trend_id || ' ' || slice_start", lambda r: hash(r["trend_id"])),
-        Table("topic_vectors", "bucket, topic_id", "topic_id", lambda r: hash(r["topic_id"])),
+        Table(
+            "trend_scores", "bucket, trend_id, slice_start", ("trend_id", "slice_start"), lambda r: hash(r["trend_id"])
+        ),
+        Table("topic_vectors", "bucket, topic_id", ("topic_id",), lambda r: hash(r["topic_id"])),
     )
 }
 
@@ -131,15 +133,13 @@ class Stores:
     def names(self, table: str, keys: set[int]) -> dict[tuple[int, int], str]:
         """What the rows with these keys are called, by (shard, key). Reads the table once more."""
         found: dict[tuple[int, int], str] = {}
-        chosen = TABLES[table]
-        named = Table(chosen.name, f"{chosen.columns}, {chosen.id} AS shown", chosen.id, chosen.key)
 
         def take(each: Table, shard: int, _map: tuple[int, ...], rows: Sequence[Any]) -> None:
             for row in rows:
                 if (key := each.key(row)) in keys:
-                    found[(shard, key)] = row["shown"]
+                    found[(shard, key)] = name_of(each, row)
 
-        self._run(lambda shards: self._scan(shards, take, (named,)))
+        self._run(lambda shards: self._scan(shards, take, (TABLES[table],)))
         return found
 
     def _run(self, work: Callable[[Shards], Any]) -> None:
@@ -178,8 +178,8 @@ class Stores:
 
 
 def name_of(table: Table, row: Any) -> str:
-    """What a row is called, without asking the server."""
-    return " ".join(str(row[column]) for column in ("trend_id", "item_id", "topic_id") if column in row)
+    """What a row is called."""
+    return " ".join(str(row[column]) for column in table.id)
 
 
 def misplaced(rows: Sequence[Any], shard: int, bucket_map: Sequence[int]) -> Iterator[tuple[Any, str]]:
