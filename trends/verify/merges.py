@@ -25,7 +25,7 @@ def resolve(merges: Spill) -> tuple[Spill, Ints]:
         if not table.rows:
             break
         moved: list[Ints] = []
-        stepped = Spill(MERGES, table.buckets)
+        stepped = Spill(MERGES, table.buckets, table.folder)
         probe = by_winner(table)
         for number in range(table.buckets):
             known = _sorted(table.bucket(number))
@@ -47,7 +47,7 @@ def resolve(merges: Spill) -> tuple[Spill, Ints]:
 
 def by_winner(merges: Spill) -> Spill:
     """The same rows, keyed by where they lead to."""
-    made = Spill(MERGES, merges.buckets)
+    made = Spill(MERGES, merges.buckets, merges.folder)
     for rows in merges:
         turned = rows.copy()
         turned["key"] = rows["into"]
@@ -57,7 +57,7 @@ def by_winner(merges: Spill) -> Spill:
 
 def members_of_winners(members: Spill, merges: Spill) -> Spill:
     """Members keyed by the topic that theirs leads to; ``members`` is closed, ``merges`` is what ``resolve`` gave."""
-    made = Spill(MEMBERS, members.buckets)
+    made = Spill(MEMBERS, members.buckets, members.folder)
     for rows, known in _side_by_side(members, merges):
         moved = rows.copy()
         found = look_up(known["key"], rows["key"])

@@ -7,6 +7,7 @@ aim at a collision. Among 100 million ids the chance of any is 1 in 4,000.
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from msgspec import Meta, Struct
 from models.engine import AHEAD_OF_ARRIVAL
 from models.topics import MAX_COUNT, bounded, micros
 from streams.records import Engagement
+from trends.verify.spill import Spill
 
 Time = Annotated[datetime, Meta(tz=True)]
 
@@ -75,6 +77,28 @@ MERGES: Final = np.dtype([("key", "i8"), ("into", "i8"), ("topic", "i8"), ("plac
 """key: whichever of the two it is looked up by; topic: the one that was merged away; into: where it has led so far."""
 MEMBERS: Final = np.dtype([("key", "i8"), ("at", "i8"), ("weight", "i1"), ("item", "i8"), ("place", "i8")])
 """key: topic; at: the version in which its presence was decided last; weight: +1 (present) or −1; item: its row."""
+
+
+class Relations:
+    """All relations of one audit, in as many buckets each."""
+
+    def __init__(self, buckets: int, folder: Path | None = None) -> None:
+        self.buckets = buckets
+        self.observations = Spill(OBSERVATIONS, buckets, folder)
+        self.items = Spill(ITEMS, buckets, folder)
+        self.decisions = Spill(DECISIONS, buckets, folder)
+        self.trends = Spill(TRENDS, buckets, folder)
+        self.mentions = Spill(MENTIONS, buckets, folder)
+        self.topics = Spill(TOPICS, buckets, folder)
+        self.members = Spill(MEMBERS, buckets, folder)
+
+    def close(self) -> None:
+        """Gives the disk back."""
+        for each in (
+            self.observations, self.items, self.decisions, self.trends, self.mentions, self.topics, self.members
+        ):  # fmt: skip
+            each.close()
+
 
 DELETED_STATE: Final = 1
 _INDEX_END_S: Final = 1 << 32
@@ -219,6 +243,16 @@ def item_row(
 ) -> int:
     """What the row of an item must hold. (A deletion leaves the text, and so its hash, alone.)"""
     return hash((topic_id, trend_id, gone, observed_at, amounts, None if gone else text_hash))
+
+
+def topic_row(size: int, life: str, merged_into: str | None, trend_id: str) -> int:
+    """What the row of a topic must hold."""
+    return hash((size, life, merged_into, trend_id))
+
+
+def version_of_summary(topic_seq: int, attempt: int) -> int:
+    """(topic_seq, attempt) as one number in their order."""
+    return (topic_seq << 8) + min(attempt, 255)
 
 
 def amounts_of(e: Engagement) -> tuple[int, int, int, int, int]:

@@ -42,6 +42,7 @@ class Spill:
         self.dtype = dtype
         self.buckets = buckets
         self.rows = 0
+        self.folder = folder
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by close())
         self._waiting: list[Rows] = []
         self._waiting_rows = 0

@@ -19,14 +19,16 @@ from streams.errors import UnavailableError
 from streams.keys import bucket_of
 from trends.verify.relations import (
     ASKED,
-    EXCUSED,
     GONE,
     HOME,
     ROW,
     SUMMARY_ROW,
+    Relations,
     item_row,
     row_place,
     seconds,
+    topic_row,
+    version_of_summary,
 )
 
 FETCH_ROWS: Final = 5_000
@@ -45,16 +47,6 @@ class Table:
     """The columns that name a row for a person."""
     key: Callable[[Any], int]
     """Of a row: the key that its relation has."""
-
-
-def topic_row(size: int, life: str, merged_into: str | None, trend_id: str) -> int:
-    """What the row of a topic must hold."""
-    return hash((size, life, merged_into, trend_id))
-
-
-def version_of_summary(topic_seq: int, attempt: int) -> int:
-    """(topic_seq, attempt) as one number in their order."""
-    return (topic_seq << 8) + min(attempt, 255)
 
 
 TABLES: Final = {
@@ -194,13 +186,12 @@ def misplaced(rows: Sequence[Any], shard: int, bucket_map: Sequence[int]) -> Ite
             yield row, f"bucket {bucket} is on shard {bucket_map[bucket]}"
 
 
-def item_tuples(rows: Sequence[Any], shard: int, asked: Callable[[datetime], bool], forgotten: set[int]) -> Tuples:
+def item_tuples(rows: Sequence[Any], shard: int, asked: Callable[[datetime], bool]) -> Tuples:
     """Rows of ``items`` for the relation ITEMS."""
     place, made = row_place(shard), []
     for r in rows:
         key = hash(r["item_id"])
         flags = (ASKED if asked(r["first_seen"]) else 0) | (GONE if r["deleted"] else 0)
-        flags |= EXCUSED if key in forgotten else 0
         amounts = (r["points"], r["comments"], r["shares"], r["stars"], r["views"])
         look = item_row(r["topic_id"], r["trend_id"], r["deleted"], r["observed_at"], amounts, r["text_hash"])
         made.append((key, ROW, flags, r["version"], 0, seconds(r["first_seen"]), look, place))
@@ -254,6 +245,22 @@ def trend_tuples(rows: Sequence[Any], shard: int) -> Tuples:
          place)
         for r in rows
     ]  # fmt: skip
+
+
+def fill(relations: Relations, table: str, rows: Sequence[Any], shard: int, asked: Callable[[datetime], bool]) -> None:
+    """Rows of a table into their relations."""
+    if table == "items":
+        relations.items.append(item_tuples(rows, shard, asked))
+    elif table == "mentions":
+        made, members = mention_tuples(rows, shard, asked)
+        relations.mentions.append(made)
+        relations.members.append(members)
+    elif table == "topics":
+        relations.topics.append(topic_tuples(rows, shard))
+    elif table == "topic_summaries":
+        relations.topics.append(summary_tuples(rows, shard))
+    elif table == "trends":
+        relations.trends.append(trend_tuples(rows, shard))
 
 
 def shown_place(table: str, place: int) -> str:
