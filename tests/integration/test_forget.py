@@ -39,6 +39,7 @@ from trends.flows import FLOWS, prepare
 from trends.forgetting import Forgetter, Wanted
 from trends.settings import Settings, load_settings
 from trends.supervisor import Supervisor
+from trends.verify import audit
 
 AT = datetime(2026, 1, 6, 12, tzinfo=UTC)
 AUTHOR = "Élodie  Marchetti"
@@ -226,6 +227,12 @@ def test_counts_stay_exact(world: World) -> None:
         weights[mention.trend_id] += mention.weight
     totals = {s.trend_id: s.total for s in world.read(SCORES).values() if isinstance(s, TrendScore)}
     assert totals == {t: weights[t] for t in totals}
+
+
+def test_verify_takes_what_is_gone_for_gone(world: World) -> None:
+    report = audit(world.settings, wait_s=120)
+    assert [(c.name, c.examples) for c in report.checks if c.off] == []
+    assert report.forgotten
 
 
 def test_neither_collecting_again_nor_other_producers_bring_it_back(world: World) -> None:

@@ -23,10 +23,12 @@ from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner
 
 from streams.admin import StreamAdmin
+from streams.codec import encode
 from streams.config import KafkaConfig
 from streams.errors import UnavailableError
 from streams.keys import bucket_of
-from streams.table import EMBEDDED, ENRICHED, MENTIONS, RAW, SCORES, SUMMARIES, UPDATES, Stream, raw
+from streams.records import ForgetKind, ForgetRequest
+from streams.table import EMBEDDED, ENRICHED, FORGOTTEN, MENTIONS, RAW, SCORES, SUMMARIES, UPDATES, Stream, raw
 from tests.integration.end_to_end import Run
 from trends.cli import build
 from trends.flows import FLOWS, prepare
@@ -594,7 +596,9 @@ def test_a_range_asks_for_its_records_and_finds_their_faults_alone(end_to_end: R
     assert next(c for c in report.checks if c.name == "raw.lost").examined == 0
 
 
-def test_a_dead_letter_that_was_removed_still_accounts_for_its_record(end_to_end: Run, original: Copy) -> None:
+def test_a_removed_letter_accounts_for_its_record_and_what_was_to_be_forgotten_must_be_gone(
+    end_to_end: Run, original: Copy
+) -> None:
     copy = Copy(dict(original.streams))
     letters = next(s for s in copy.streams if s.name == "dead.letters")
     settings = fresh(end_to_end)
@@ -607,3 +611,22 @@ def test_a_dead_letter_that_was_removed_still_accounts_for_its_record(end_to_end
     copy.streams[letters] = [removed(m) for m in copy.streams[letters]]
     write(copy, settings, end_to_end.settings.stack)
     assert audit(settings).clean
+
+    # On the same streams: a request to forget an item that the shards still hold, and one that was made just now.
+    stored = [m.fields["item"] for m in original.streams[ENRICHED] if not m.fields["item"].get("mentions")]
+    kept, fresh_one = stored[0], stored[-1]
+    now = datetime.now(UTC)
+    for item, at in ((kept, now - timedelta(minutes=5)), (fresh_one, now)):
+        request = ForgetRequest(
+            request_id=item["item_id"], kind=ForgetKind.ITEM, item_id=item["item_id"], requested_at=at
+        )  # fmt: skip
+        producer = Producer(settings.kafka().client())
+        producer.produce(
+            FORGOTTEN.physical(settings.kafka(), settings.generation), encode(request), request.key.encode()
+        )
+        producer.flush()
+    report = audit(settings)
+    assert report.failed == ("store.forgotten",)
+    check = next(c for c in report.checks if c.name == "store.forgotten")
+    assert {e.id for e in check.examples} == {kept["item_id"], f"{kept['trend_id']} {kept['item_id']}"}
+    assert report.forgotten == 2

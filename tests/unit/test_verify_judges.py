@@ -24,7 +24,7 @@ from streams.codec import encode, headers_of
 from streams.growth import Growth
 from streams.ids import item_id_of
 from streams.records import EmbeddedItem, Engagement, Kind, Observation, Record
-from streams.table import EMBEDDED, ENRICHED, MENTIONS, RAW, SCORES, SUMMARIES, UPDATES, Stream
+from streams.table import EMBEDDED, ENRICHED, HISTORY, MENTIONS, RAW, SCORES, SUMMARIES, UPDATES, Stream
 from streams.vectors import encode_vector
 from trends.verify import stores
 from trends.verify.book import Book
@@ -39,7 +39,7 @@ CONFIG = ClusterConfig(
     join_at=0.5, pair_at=0.5, merge_at=0.42, merge_every_items=3, fade_after=timedelta(hours=20), max_topics=12
 )
 STORE = PostgresConfig(dsns=("postgresql://nowhere",), generation="g1", dimensions=DIMENSIONS)
-STREAMS = (*RAW, EMBEDDED, ENRICHED, MENTIONS, UPDATES, SUMMARIES, SCORES)
+STREAMS = (*RAW, HISTORY, EMBEDDED, ENRICHED, MENTIONS, UPDATES, SUMMARIES, SCORES)
 
 
 @dataclass

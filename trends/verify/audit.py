@@ -13,6 +13,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +21,13 @@ import msgspec
 
 from sinks.postgres import PostgresConfig
 from streams.errors import UnavailableError
+from streams.forgotten import Forgotten
 from streams.partitions import growth
 from streams.table import (
     DEAD_LETTERS,
     EMBEDDED,
     ENRICHED,
+    FORGOTTEN,
     MENTIONS,
     SCORES,
     SUMMARIES,
@@ -37,16 +40,18 @@ from trends.verify import relations as rel
 from trends.verify import stores
 from trends.verify.book import Book, Pending
 from trends.verify.intake import OBSERVED, Intake
-from trends.verify.log import Log, now
+from trends.verify.log import Log, Part, now
 from trends.verify.report import EVERYTHING, Example, Report, Span, StreamPart
 from trends.verify.spill import buckets_for
 from trends.verify.verdict import judge
 
 WAIT_S: Final = 60.0
 WAIT_POLL_S: Final = 0.5
+FORGOTTEN_AFTER: Final = timedelta(minutes=1)
+"""A request to forget is recorded first and then carried out: rows may outlive it for so long."""
 EXAMPLES: Final = 10
 
-STREAMS: Final = (*OBSERVED, EMBEDDED, ENRICHED, MENTIONS, UPDATES, SUMMARIES, SCORES, DEAD_LETTERS)
+STREAMS: Final = (*OBSERVED, EMBEDDED, ENRICHED, MENTIONS, UPDATES, SUMMARIES, SCORES, FORGOTTEN, DEAD_LETTERS)
 DERIVED: Final[dict[str, tuple[Stream, ...]]] = {
     "embed": (EMBEDDED,),
     "cluster": (ENRICHED, MENTIONS, UPDATES),
@@ -100,6 +105,8 @@ class _Audit:
         self._log = stack.enter_context(closing(Log(self._kafka, settings.generation)))
         self._stores = stores.Stores(self._config)
         self._rows: dict[str, int] = {}
+        self._forgotten = Forgotten()
+        self._gone: set[str] = set()
 
     # -- in order -----------------------------------------------------------------------------------------------
 
@@ -109,7 +116,13 @@ class _Audit:
         buckets = buckets_for(self._expected_rows())
         self._relations = self._stack.enter_context(closing(rel.Relations(buckets, self._folder)))
         self._intake = Intake(
-            parts, self._relations, self._book, growth(self._kafka), self._in_events, self._config.title_chars
+            parts,
+            self._relations,
+            self._book,
+            growth(self._kafka),
+            self._in_events,
+            self._config.title_chars,
+            self._forgotten,
         )
         self._scan_stores()
         self._read_streams()
@@ -120,8 +133,9 @@ class _Audit:
 
     def _cut(self, deadline: float) -> None:
         """Where each stream ends for this audit: behind all that follows from what was in raw when it began."""
-        for stream in (*OBSERVED, DEAD_LETTERS):
+        for stream in (*OBSERVED, FORGOTTEN, DEAD_LETTERS):
             self._parts[stream].cut(self._log.ends(self._parts[stream]))
+        self._read_forgotten(self._parts[FORGOTTEN])
         for number, flow in enumerate(FLOWS):
             inputs = [s for s in prepare(flow, self._settings)[0].inputs if s in self._parts]
             wanted = {
@@ -138,6 +152,18 @@ class _Audit:
             for stream in DERIVED[flow]:
                 self._parts[stream].cut(self._log.ends(self._parts[stream]))
             self._progress("looking how far the flows are", number + 1, len(FLOWS))
+
+    def _read_forgotten(self, part: Part) -> None:
+        """What was to be forgotten when the audit began; what was asked for just now may still be on its way."""
+        part.ends = list(part.asked)
+
+        def take(_part: Part, messages: list[Any]) -> None:
+            for message in messages:
+                self._forgotten.take(message.key() or b"", message.value())
+
+        self._log.read({part.name: (part, take)}, lambda _: None)
+        before = self._began - FORGOTTEN_AFTER
+        self._gone = {r.item_id for r in self._forgotten.requests if r.item_id and r.requested_at < before}
 
     def _expected_rows(self) -> int:
         in_streams = sum(
@@ -160,11 +186,21 @@ class _Audit:
                 where = stores.shown_place(table.name, rel.row_place(shard))
                 self._book.off_one("store.shards", Example(stores.name_of(table, row), where, why))
             self._book.examined("store.shards", len(rows))
+            if self._gone and table.name in ("items", "mentions"):
+                self._look_for_forgotten(table, shard, rows)
             stores.fill(self._relations, table.name, rows, shard, self._in_events)
             seen += len(rows)
             self._progress("reading the stores", seen, max(seen, total))
 
         self._stores.scan(take)
+
+    def _look_for_forgotten(self, table: stores.Table, shard: int, rows: Sequence[Any]) -> None:
+        where = stores.shown_place(table.name, rel.row_place(shard))
+        self._book.examined("store.forgotten", len(rows))
+        for row in rows:
+            if row["item_id"] in self._gone:
+                what = "was to be forgotten: `trends forget --check REQUEST` says what else is left"
+                self._book.off_one("store.forgotten", Example(stores.name_of(table, row), where, what))
 
     def _in_events(self, when: Any) -> bool:
         span = self._span
@@ -176,7 +212,8 @@ class _Audit:
         parts = self._parts
         for part in parts.values():
             part.ends = [max(a, e) for a, e in zip(part.asked, self._log.ends(part), strict=True)]
-        total = sum(sum(part.ends) - sum(part.begins) for part in parts.values())
+        read = [part for stream, part in parts.items() if stream is not FORGOTTEN]
+        total = sum(sum(part.ends) - sum(part.begins) for part in read)
         passed = 0
 
         def step(offsets: int) -> None:
@@ -235,7 +272,7 @@ class _Audit:
             ),
             rows=dict(sorted(self._rows.items())),
             dead_letters=self._intake.letters,
-            forgotten=0,
+            forgotten=len(list(self._forgotten.requests)),
             peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1_024,
         )
 

@@ -15,6 +15,7 @@ from models.clustering import ClusterConfig
 from models.engine import AHEAD_OF_CLOCK, RECENT_ITEMS
 from models.scoring import ScoringConfig
 from streams.codec import HEADER_REDRIVEN_FOR
+from streams.forgotten import Forgotten
 from streams.growth import Growth
 from streams.keys import partition_of
 from streams.records import Reason
@@ -68,6 +69,7 @@ class Intake:
         growth: Growth,
         in_events: Callable[[datetime], bool],
         title_chars: int,
+        forgotten: Forgotten | None = None,
     ) -> None:
         self.relations = relations
         self.letters = 0
@@ -77,6 +79,7 @@ class Intake:
         self._growth = growth
         self._in_events = in_events
         self._title_chars = title_chars
+        self._forgotten = forgotten or Forgotten()
         self._letters = (array("q"), array("q"))
         self._excused: Ints = np.empty(0, np.int64)
         self._refused: Ints = np.empty(0, np.int64)
@@ -189,9 +192,10 @@ class Intake:
                 item = decode(message.value() or b"")
                 key = hash((item.item_id, item.observed_at))
                 asked = asked and self._in_events(item.event_time)
+                denied = self._denied(item)
             except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
-                key = hash(place)  # it must be a dead letter
-            made.append((key, rel.RAW, rel.ASKED if asked else 0, 0, message.timestamp()[1], place))
+                key, denied = hash(place), 0  # it must be a dead letter
+            made.append((key, rel.RAW, (rel.ASKED if asked else 0) | denied, 0, message.timestamp()[1], place))
         self._append(self.relations.observations, made)
 
     def take_embedded(self, part: Part, messages: list[Any]) -> None:
@@ -213,12 +217,18 @@ class Intake:
             made.append((hash((item.item_id, observed)), rel.EMBEDDED, flags | again, 0, message.timestamp()[1], place))
             seen, tick = rel.seconds(observed), rel.tick_of(observed, record.arrived_at)
             self._newest_observed = max(self._newest_observed, seen)
-            flags |= rel.AHEAD if self._jumps(partition, seen) else 0
+            flags |= (rel.AHEAD if self._jumps(partition, seen) else 0) | self._denied(item)
             state = rel.state_of(record.text_hash, item.engagement, gone)
             items.append((hash(item.item_id), rel.EMBEDDED, flags, tick, state, seen, 0, place))
             self._misplaced(part, message, item.trend_id, item.item_id)
         self._append(self.relations.observations, made)
         self._append(self.relations.items, items)
+
+    def _denied(self, item: rel.RawFields | rel.ItemFields) -> int:
+        """That an observation may have gone no further, because it was to be forgotten (a flag)."""
+        forgotten = self._forgotten
+        denied = forgotten.item(item.item_id) or forgotten.author(item.source, item.author)
+        return rel.EXCUSED if denied else 0
 
     def _jumps(self, partition: int, seen_s: int) -> bool:
         """Whether an observation lies so far ahead of those before it that cluster may take it for one of an earlier
@@ -254,6 +264,7 @@ class Intake:
                 r.topic_id, item.trend_id, gone, item.observed_at, rel.amounts_of(item.engagement), r.text_hash
             )
             of_item = flags | (rel.FIRST if change == "first" else 0) | (rel.GONE if gone else 0)
+            of_item |= rel.REFUSED if self._forgotten.item(item.item_id) else 0
             state = rel.state_of(r.text_hash, item.engagement, gone)
             items.append((key, rel.ENRICHED, of_item, seq, state, seen, look, place))
             trends = (item.trend_id, *item.mentions)
@@ -288,7 +299,8 @@ class Intake:
             if again_for != b"store":
                 trends.append((trend, rel.MENTION, rel.ASKED if asked else 0, r.seq, r.weight, number, 0, place))
             key = hash((r.trend_id, r.item_id, r.first_seen))
-            rows.append((key, rel.MENTION, flags, r.seq, r.weight, hash((r.topic_id, r.home)), place))
+            unstored = rel.REFUSED if self._forgotten.item(r.item_id) else 0
+            rows.append((key, rel.MENTION, flags | unstored, r.seq, r.weight, hash((r.topic_id, r.home)), place))
             self._misplaced(part, message, r.trend_id, r.item_id)
         self._append(self.relations.decisions, decisions)
         self._append(self.relations.trends, trends)
@@ -312,7 +324,8 @@ class Intake:
                     self._highest_seq = max(self._highest_seq, r.seq)
             due = not ended and r.size >= SUMMARY_SIZE and r.items
             made.append(
-                (hash(r.topic_id), rel.UPDATE, flags | (rel.DUE if due else 0), r.seq, r.size,
+                (hash(r.topic_id), rel.UPDATE, flags | (rel.GONE if ended else 0) | (rel.DUE if due else 0), r.seq,
+                 r.size,
                  hash(r.merged_into) if r.merged_into else 0,
                  rel.topic_row(r.size, r.life, r.merged_into, r.trend_id), place)
             )  # fmt: skip
@@ -374,6 +387,7 @@ class Intake:
             newest_slice=self._newest_slice,
             past_slices=scoring.past_slices,
             many_trends=rows.get("trends", 0) > scoring.max_trends,
+            forgotten=bool(list(self._forgotten.requests)),
         )
 
     def _since(self, stream: Stream, began_ms: int) -> int:

@@ -58,6 +58,8 @@ class Facts:
     past_slices: int
     many_trends: bool
     """More than score holds in memory."""
+    forgotten: bool = False
+    """Whether anything was to be forgotten: topics that had ended are then told once more, without it."""
 
     def whole(self, side: int) -> bool:
         return not self.since_ms.get(side)
@@ -312,18 +314,18 @@ def trends(rows: Rows, facts: Facts, book: Book) -> None:
     store(book, "store.trends", records, SCORE, ROW, "trends", NEVER + 1)
 
 
-def _twice(rows: Rows, side: int, book: Book) -> None:
-    """The same version of the same thing, more than once in its stream."""
-    chosen = rows[(rows["side"] == side) & ~_flag(rows, AGAIN)]
+def _twice(rows: Rows, side: int, book: Book, exempt: int = 0) -> None:
+    """The same version of the same thing, more than once in its stream; ``exempt``: flags of what may."""
+    chosen = rows[(rows["side"] == side) & ~_flag(rows, AGAIN | exempt)]
     groups = Groups(chosen["key"], chosen["at"])
     book.examined("written.twice", len(groups))
     book.off("written.twice", groups.count(np.ones(len(chosen), np.bool_)) > 1, "stands more than once in its stream",
              *_first(groups, chosen, _flag(chosen, ASKED)))  # fmt: skip
 
 
-def topics(rows: Rows, book: Book) -> None:
+def topics(rows: Rows, facts: Facts, book: Book) -> None:
     """Updates and summaries among themselves and against their rows."""
-    _twice(rows, UPDATE, book)
+    _twice(rows, UPDATE, book, GONE if facts.forgotten else 0)
     _twice(rows, SUMMARY, book)
     store(book, "store.topics", rows[_sides(rows, UPDATE, ROW)], UPDATE, ROW, "topics", NEVER + 1)
     store(book, "store.summaries", rows[_sides(rows, SUMMARY, SUMMARY_ROW)], SUMMARY, SUMMARY_ROW, "topic_summaries",
@@ -372,7 +374,7 @@ def sizes(topics_of: Rows, members: Rows, facts: Facts, book: Book) -> None:
     settled = (at >= 0) & ((updates["flags"][np.maximum(at, 0)] & ASKED) != 0) if len(updates) else at >= 0
     judged = survives & settled
     low = (sure <= stored["size"]) & (stored["size"] <= sure + maybe)
-    if facts.forgetting:
+    if facts.forgetting or facts.forgotten:
         low |= faded & (sure <= stored["size"])
     book.examined("topics.sizes", judged.sum(), (survives & ~settled).sum())
     book.off("topics.sizes", judged & ~low, "its size is not the number of its items",

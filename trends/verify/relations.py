@@ -148,6 +148,8 @@ class ItemFields(Struct, frozen=True):
     observed_at: Time
     published_at: Time
     kind: str
+    source: str = ""
+    author: str | None = None
     trend_id: str = ""
     mentions: tuple[str, ...] = ()
     engagement: Engagement = Engagement()
@@ -163,6 +165,8 @@ class RawFields(Struct, frozen=True):
     item_id: str
     observed_at: Time
     published_at: Time | None = None
+    source: str = ""
+    author: str | None = None
 
     @property
     def event_time(self) -> datetime:

@@ -27,6 +27,7 @@ CHECKS: Final[dict[str, str]] = {
     "store.topics": "Every topic is stored, once, in its newest version.",
     "store.summaries": "Every topic's newest summary is stored, once.",
     "store.trends": "Every trend's newest score is stored, once.",
+    "store.forgotten": "No shard holds an item that was to be forgotten.",
     "store.shards": "Every row stands on the shard of its trend's bucket.",
     "streams.readable": "Every derived record can be read, or is a dead letter.",
     "streams.partitions": "Every derived record stands in the partition of its trend.",
@@ -101,7 +102,7 @@ class Report:
     """Rows read of the stores, by table, all shards."""
     dead_letters: int
     forgotten: int
-    """Items on the deny-list, which nothing may be kept of."""
+    """Requests to forget an item or an author."""
     peak_mib: int
     """The most memory that the process has held, MiB."""
 

@@ -26,7 +26,7 @@ def judge(
         missing.append(judges.decisions(relations.decisions.bucket(number), number, buckets, facts, book))
         judges.mention_rows(relations.mentions.bucket(number), facts, book)
         judges.trends(relations.trends.bucket(number), facts, book)
-        judges.topics(relations.topics.bucket(number), book)
+        judges.topics(relations.topics.bucket(number), facts, book)
         progress(number + 1, 2 * buckets)
     _holes(np.sort(np.concatenate(missing)), anew, book)
     _follow_merges(relations.topics, rel.UPDATE, book).close()
