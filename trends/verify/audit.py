@@ -79,7 +79,7 @@ def audit(
     Args:
         wait_s: how long the flows may take to pass what stands in their inputs.
         examples: how many of each check are shown.
-        folder: where temporary files go (about 400 bytes an item); the system's by default.
+        folder: where temporary files go (about 1 kB an item); the system's by default.
 
     Raises:
         UnavailableError: a flow does not catch up in time, or Kafka or PostgreSQL cannot be reached.

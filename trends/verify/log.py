@@ -25,8 +25,8 @@ CALL_S: Final = 20.0
 POLL_S: Final = 0.02
 """How long to wait for a batch to fill; a stream of nothing takes that long."""
 BATCH_RECORDS: Final = 2_000
-FETCH_KIB: Final = 16_384
-"""Prefetched from the broker, all partitions together."""
+FETCH_KIB: Final = 8_192
+"""Prefetched from the broker, all partitions together, as compressed: what is in it may be ten times that."""
 STALL_S: Final = 120.0
 """Nothing has come for so long although the end is not reached: longer than a transaction may stay open (60 s)."""
 
@@ -84,8 +84,8 @@ class Log:
                     "enable.partition.eof": True,
                     "auto.offset.reset": "earliest",
                     "fetch.wait.max.ms": 20,
-                    "fetch.message.max.bytes": 1_048_576,
-                    "queued.min.messages": 10_000,
+                    "fetch.message.max.bytes": 131_072,
+                    "queued.min.messages": 2_000,
                     "queued.max.messages.kbytes": FETCH_KIB,
                     "fetch.queue.backoff.ms": 10,
                 }
