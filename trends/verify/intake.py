@@ -28,6 +28,7 @@ from trends.verify.report import Example
 from trends.verify.spill import Ints, Rows, Spill, look_up
 
 T = TypeVar("T")
+_BELIEVED_S: Final = int(AHEAD_OF_CLOCK.total_seconds())
 OBSERVED: Final = (*RAW, HISTORY)
 """Where observations come from: all raw streams, and what a build has taken from the stores."""
 SUMMARY_SIZE: Final = 3
@@ -217,7 +218,7 @@ class Intake:
             made.append((hash((item.item_id, observed)), rel.EMBEDDED, flags | again, 0, message.timestamp()[1], place))
             seen, tick = rel.seconds(observed), rel.tick_of(observed, record.arrived_at)
             self._newest_observed = max(self._newest_observed, seen)
-            flags |= (rel.AHEAD if self._jumps(partition, seen) else 0) | self._denied(item)
+            flags |= (rel.AHEAD if self._jumps(partition, seen, record.arrived_at) else 0) | self._denied(item)
             state = rel.state_of(record.text_hash, item.engagement, gone)
             items.append((hash(item.item_id), rel.EMBEDDED, flags, tick, state, seen, 0, place))
             self._misplaced(part, message, item.trend_id, item.item_id)
@@ -230,13 +231,15 @@ class Intake:
         denied = forgotten.item(item.item_id) or forgotten.author(item.source, item.author)
         return rel.EXCUSED if denied else 0
 
-    def _jumps(self, partition: int, seen_s: int) -> bool:
+    def _jumps(self, partition: int, seen_s: int, arrived_at: datetime | None) -> bool:
         """Whether an observation lies so far ahead of those before it that cluster may take it for one of an earlier
         time (``ClusterEngine._believed_us``): its item then need not show it."""
         recent = self._recent.setdefault(partition, deque(maxlen=RECENT_ITEMS))
-        middle = sorted(recent)[len(recent) // 2] if len(recent) else seen_s
+        lowest = min(recent, default=seen_s)
         recent.append(seen_s)
-        return seen_s - middle > AHEAD_OF_CLOCK.total_seconds() / 2
+        if arrived_at is not None and seen_s >= rel.seconds(arrived_at) - _BELIEVED_S:
+            return False
+        return seen_s - lowest > _BELIEVED_S
 
     def take_enriched(self, part: Part, messages: list[Any]) -> None:
         self._note_first(part, messages)
