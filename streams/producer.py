@@ -142,7 +142,7 @@ class Publisher:
                 if self._sent:
                     await asyncio.wait(set(self._sent), timeout=2 * DELIVERY_TIMEOUT_S)
                 grown = replace(self._kafka, partitions=self._view.growth.count)
-                keyed = [self._address.name(s) for s in (*RAW, DEAD_LETTERS)]
+                keyed = [self._address.name(s) for s in RAW]
                 await asyncio.to_thread(learn_partitions, self._producer, keyed, grown.partitions)
                 self._kafka = self._address.kafka = grown
 

@@ -81,6 +81,8 @@ WAIT_UNTOLD_S: Final = 2.0
 """… once it has waited for so long."""
 LEAVE_S: Final = 0.5
 """How long a process that leaves its group for good waits for the goodbye to be sent."""
+QUESTION_S: Final = 1.0
+"""Bound on one question for the number of partitions: asked once a second, it must not hold up a process."""
 OWNERS_S: Final = 5.0
 """Where streams have grown: so long after a start or a growth it is looked whether every partition has an owner …"""
 OWNERS_EVERY_S: Final = 60.0
@@ -354,6 +356,7 @@ class Session:
         if self.stopping:
             return False
         self._learn_growth()
+        self._check_partitions()
         if self.spec.role is not None:
             self._begin_writing()
             self._take(self._all_inputs())
@@ -407,25 +410,32 @@ class Session:
 
     def _check_partitions(self) -> None:
         """Reads and writes only streams that have the number of partitions that keys are computed with."""
+        if self._wrong_partitions() is not None:
+            self._learn_growth()  # they may have grown since it was asked
+        if (wrong := self._wrong_partitions()) is not None:
+            raise wrong
+
+    def _wrong_partitions(self) -> StreamTableError | None:
         known = self._call("asking for the streams", lambda: self._consumer.list_topics(timeout=self._call_s)).topics
         needed = [*self.spec.inputs, *(s for s in (self.spec.state, self.spec.role) if s)]
         for stream in needed:
             name = self.address.name(stream)
             if name not in known:
-                raise StreamTableError(f"stream {name} does not exist; create the streams with `trends streams apply`")
+                return StreamTableError(f"stream {name} does not exist; create the streams with `trends streams apply`")
             found, wanted = len(known[name].partitions), stream.count(self.kafka)
             most = wanted if stream.partitions else max(wanted, self._view.growth.coming or 0)
             if wanted <= found <= most:
                 continue
             if self._view.growth.steps:
-                raise StreamTableError(
+                return StreamTableError(
                     f"stream {name} has {found} partitions, {wanted} are recorded since the streams grew; "
                     "`trends streams describe` shows all, `trends streams grow` says what to do"
                 )
-            raise StreamTableError(
+            return StreamTableError(
                 f"stream {name} has {found} partitions, the settings say {wanted}; "
                 "set TRENDS_KAFKA_PARTITIONS to what the streams have"
             )
+        return None
 
     def _wait_for_partitions(self, on_event: Callable[[str], None]) -> None:
         said = False
@@ -563,7 +573,8 @@ class Session:
             reader, self._state_reader = self._state_reader, None
             yield reader
             return
-        for level in self._births.levels({p for _, p in self.assigned}):
+        # (Partitions that are only prepared have no state, and the state stream may not have them yet.)
+        for level in self._births.levels({p for _, p in self.assigned if p < self.kafka.partitions}):
             yield StateReader(self.kafka, self._state_name, level, restore)
 
     def _check_version(self, reader: StateReader) -> None:
@@ -681,8 +692,18 @@ class Session:
 
     def _learn_growth(self) -> None:
         """Before anything is addressed: how many partitions there are."""
-        if self._view.refresh(self.limits.broker_gone_s) or self.kafka.partitions != self._view.growth.count:
+        if self._refresh_view() or self.kafka.partitions != self._view.growth.count:
             self._take_up()
+
+    def _refresh_view(self) -> bool:
+        """Whether the number of partitions has changed; asked again while no broker answers, within the bound."""
+        deadline = time.monotonic() + self.limits.broker_gone_s
+        while True:
+            try:
+                return self._view.refresh(QUESTION_S)
+            except UnavailableError:
+                if self.stopping or time.monotonic() > deadline:
+                    raise
 
     def _take_up(self) -> None:
         """From here on keys are placed by the new number."""
@@ -703,12 +724,13 @@ class Session:
         now = time.monotonic()
         if now - self._looked_at < LOOK_S:
             return
-        self._looked_at = now
         fresh_at = self._view.fresh_at
         try:
-            changed = self._view.refresh()
+            changed = self._view.refresh(QUESTION_S)
         except UnavailableError:
             return  # nothing is committed by a view that is too old
+        finally:
+            self._looked_at = time.monotonic()
         if changed:
             self._grow_while_running(fresh_at or now)
         metrics.HELD_PARTITIONS.labels(self.spec.name).set(len(self._births.held))
@@ -1102,7 +1124,7 @@ class Session:
             RestartRequired: the streams have grown, and the lease of the old number is over.
             UnavailableError: nobody says how many partitions there are.
         """
-        if self._view.age_s > VIEW_S and self._view.refresh(self.limits.broker_gone_s):
+        if self._view.age_s > VIEW_S and self._refresh_view():
             raise RestartRequired(f"the streams have grown to {self._view.growth.count} partitions")
         if self._old:
             if all(self._committed.get(p, -1) >= offset for p, offset in self._old.items()):

@@ -14,7 +14,6 @@ from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
 
-import msgspec
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
@@ -29,7 +28,7 @@ from streams.keys import partition_of
 from streams.partitions import LEASE_S, LOOK_S, PartitionsView, current, growth
 from streams.producer import Publisher
 from streams.records import Kind, Observation
-from streams.table import DEAD_LETTERS, EMBEDDED, PARTITIONS, SCORES, SOURCES, TABLE, raw
+from streams.table import EMBEDDED, PARTITIONS, SCORES, SOURCES, TABLE, raw
 from tests.conftest import LocalStack
 
 FILE = raw("file")
@@ -204,22 +203,6 @@ def test_a_publisher_follows_within_seconds_and_loses_nothing(small: KafkaConfig
         in_order = [p for _, p, _ in sorted(sightings)]
         assert all(b == a or (a, b) == (old, new) for a, b in pairwise(in_order))  # from old to new, and never back
     assert {partition_of(t, 4) >= 2 for t in by_trend} == {True, False}
-
-
-def test_dead_letters_of_too_large_observations_stand_where_the_new_number_says(small: KafkaConfig) -> None:
-    StreamAdmin(small, "g1").grow(8)
-    large = msgspec.structs.replace(observation(1), body="x" * 1_100_000)
-
-    async def work() -> None:
-        async with Publisher(small, "g1") as publisher:
-            await publisher.publish([large])
-
-    asyncio.run(work())
-    name = DEAD_LETTERS.physical(small, "g1")
-    client = Consumer(small.client(**{"group.id": uuid4().hex}))
-    ends = [client.get_watermark_offsets(TopicPartition(name, p), 10)[1] for p in range(8)]
-    client.close()
-    assert [p for p, end in enumerate(ends) if end] == [partition_of(f"{FILE.physical(small, 'g1')}/1", 8)]
 
 
 def test_the_command_says_what_it_does_and_a_second_run_has_nothing_to_do(
