@@ -17,6 +17,7 @@ BENCHMARKS = {
     "embed": "the onnx embedder against sentence-transformers with batches of 32 and 512 (where installed)",
     "kafka": "the transactional pair against Bytewax's own Kafka source and sink",
     "verify": "how fast an audit is and in how much memory, against reading the same streams alone",
+    "scale": "two processes against one, and what transactions and state cost",
     "pipeline": "end to end, against the bare embedder and against encode-512-then-INSERT-one-by-one",
 }
 """Each is a module of this package with ``run(args, tell) -> Result``."""

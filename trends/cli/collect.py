@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -18,6 +20,7 @@ from connectors import KINDS, connector_of, knows_option, pairs
 from connectors.base import Connector
 from connectors.runner import Progress as Step
 from connectors.runner import SourceReport
+from flows.stopping import STOP_S
 from streams.errors import ExitCode, SettingsError
 from trends.cli.context import current_settings
 from trends.cli.output import JsonOption, err, out, print_json, show
@@ -108,6 +111,15 @@ def _run(
     interrupted = False
     account = CollectAccount()
 
+    def give_up() -> None:
+        err().print(
+            f"not ended in order within {STOP_S:g} s (does Kafka answer?): what was delivered last is sent again"
+        )
+        os._exit(0 if follow else 130)
+
+    overdue = threading.Timer(STOP_S, give_up)
+    overdue.daemon = True
+
     async def main(bar: Bar) -> tuple[SourceReport, ...]:
         def step(each: Step) -> None:
             account.delivered[each.name] = each.delivered
@@ -123,6 +135,8 @@ def _run(
 
         def stop() -> None:
             nonlocal interrupted
+            if not interrupted:
+                overdue.start()
             interrupted = account.stopping = True
             task.cancel()
 
@@ -141,7 +155,10 @@ def _run(
         announced(settings.home, "collect", "collect", server.address),
         Bar() as bar,
     ):
-        return asyncio.run(main(bar)), interrupted
+        try:
+            return asyncio.run(main(bar)), interrupted
+        finally:
+            overdue.cancel()
 
 
 class Bar:
