@@ -5,6 +5,7 @@ The bound itself is `flows.stopping.STOP_S`, kept by the process; here a machine
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -37,6 +38,8 @@ from streams.table import CATALOG, raw
 from tests.conftest import LocalStack
 from tests.integration.counting import GENERATION, IN, create, spec
 from tests.unit.embedding_server import EmbeddingServer, Request
+from trends.health import ask
+from trends.runfiles import address_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = 2
@@ -315,3 +318,22 @@ def test_a_name_that_is_none_is_refused(processes: Processes) -> None:
     flow = processes.start("trends", "flow", "embed", "--name", "../embed")
     assert flow.wait(60) == 2
     assert "TRENDS_PROCESS_NAME" in said(flow)
+
+
+def test_collecting_while_the_broker_does_not_answer(stack: LocalStack, processes: Processes, tmp_path: Path) -> None:
+    source = processes.start(
+        "trends", "collect", "synthetic", "--follow", "-o", "pace_per_s=20", TRENDS_HOME=str(tmp_path)
+    )  # fmt: skip
+
+    def ready() -> bool:
+        address = address_of(tmp_path, "collect", source.pid)
+        return address is not None and bool((verdict := asyncio.run(ask(address, "/ready", 30))) and verdict.ok)
+
+    until(ready)
+    broker = stack.stack.state().kafka.process
+    assert broker is not None
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        ends(source)
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)

@@ -112,10 +112,9 @@ def _run(
     account = CollectAccount()
 
     def give_up() -> None:
-        err().print(
-            f"not ended in order within {STOP_S:g} s (does Kafka answer?): what was delivered last is sent again"
-        )
-        os._exit(0 if follow else 130)
+        late = f"not ended in order within {STOP_S:g} s (does Kafka answer?): what was delivered last is sent again"
+        err().print(late, soft_wrap=True)
+        os._exit(0 if follow and minutes is None else 130)
 
     overdue = threading.Timer(STOP_S, give_up)
     overdue.daemon = True
