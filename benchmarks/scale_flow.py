@@ -20,7 +20,7 @@ from typing import Any
 from confluent_kafka import TopicPartition
 
 from flows import embed, score, store
-from flows.runtime import Wired, pipeline, run
+from flows.runtime import Wired, run
 from models import scoring
 from models.embed_step import EmbedEngine
 from models.embedding.base import Floats
@@ -106,10 +106,9 @@ def wire(session: Measured, args: argparse.Namespace, settings: Settings) -> Wir
         return embed.wire(session, EmbedEngine(Working(args.work_us / 1e6)))
     if args.flow == "score":
         return score.wire(session, TrendScorer(ScoringConfig(), settings.generation))
-    writer = Distant(settings.postgres(), opened=False)
-    writer.latency_s = args.latency_ms / 1e3
-    step = store.StoreStep(session, writer)
-    return Wired(pipeline(session, step, stateless=True), before_run=step.open, close=writer.close)
+    Distant.latency_s = args.latency_ms / 1e3
+    vars(store)["SyncWriter"] = Distant  # the flow is wired as it is, with another writer
+    return store.wire(session, settings.postgres())
 
 
 def session_of(args: argparse.Namespace, settings: Settings, bounds: Limits) -> Measured:
