@@ -363,7 +363,7 @@ def test_the_command_says_what_is_off_and_ends_with_1(
     damaged_streams: tuple[Settings, Expected], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, expected = damaged_streams
-    monkeypatch.setattr("trends.cli.verify.current_settings", lambda: settings)
+    monkeypatch.setattr("trends.cli.verify.current_settings", lambda **_more: settings)
     shown = CliRunner().invoke(build(), ["verify"])
     assert shown.exit_code == 1
     assert NOWHERE not in shown.stdout
