@@ -34,7 +34,18 @@ class KafkaConfig:
 
     def client(self, **more: object) -> dict[str, object]:
         """Properties that every client of this broker starts from; its own lines go to the logger ``librdkafka``."""
-        return {"bootstrap.servers": self.bootstrap, "logger": RDKAFKA, **self.security, **more}
+        return {
+            "bootstrap.servers": self.bootstrap,
+            "logger": RDKAFKA,
+            # A broker that is back is found within a second (default: after up to ten).
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 1_000,
+            # Re-bootstrapping drops the broker that transactions are waiting for, and they wait for ever: librdkafka
+            # 2.16 (its issue 5511). Brokers are found again under their own addresses, as ever.
+            "metadata.recovery.strategy": "none",
+            **self.security,
+            **more,
+        }
 
     def id_of(self, *parts: str) -> str:
         """A group or transactional id: stack (where set) and parts, joined by dots."""

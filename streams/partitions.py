@@ -57,6 +57,10 @@ class PartitionsView:
         """Monotonic time at which a change that had been appended would have been seen. None: never asked."""
         self._seen_at: dict[Step, float] = {}
 
+    def ask_through(self, client: Consumer) -> None:
+        """Another client, the former one is closed."""
+        self._client = client
+
     @property
     def age_s(self) -> float:
         """How old the view is; infinite before the first answer."""

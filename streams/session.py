@@ -79,6 +79,10 @@ WAIT_POLL_S: Final = 0.1
 """How often a step that waits for something outside looks after its place in the group …"""
 WAIT_UNTOLD_S: Final = 2.0
 """… once it has waited for so long."""
+MAX_RENEWALS: Final = 3
+RENEWALS_WITHIN_S: Final = 60.0
+"""A process that has to begin anew with new clients more often than that within so long ends: there is another one of
+its name, or something that a new client does not mend."""
 LEAVE_S: Final = 0.5
 """How long a process that leaves its group for good waits for the goodbye to be sent."""
 QUESTION_S: Final = 1.0
@@ -158,6 +162,9 @@ class Limits:
     """Prefetched from the broker, all partitions together."""
     send_records: int = 200_000
     """In the producer's queue."""
+    transaction_s: float = 20.0
+    """A transaction that has not ended after so long is given up: begun anew, with a new producer. (A producer can wait
+    for a broker that it has forgotten, librdkafka's issue 5511.)"""
     broker_gone_s: float = 60.0
     """With every broker down for so long, the process gives up (exit 69); its supervisor tries again. In the middle of
     a transaction librdkafka holds on for the transaction's timeout before it says so."""
@@ -210,6 +217,8 @@ class Session:
         self._instance = kafka.id_of(generation, spec.name, process)
         self.assigned: set[Partition] = set()
         self._has_role = False
+        self._renewed_at: list[float] = []
+        self._renew = False
         self.stopping = False
         self.leaving = False
         self.failure: BaseException | None = None
@@ -219,6 +228,7 @@ class Session:
         self.throttle: Throttle | None = None
         """Where this flow yields to others: how fast it may read."""
         self._call_s = min(CALL_TIMEOUT_S, self.limits.broker_gone_s)
+        self._txn_call_s = min(CALL_TIMEOUT_S, self.limits.transaction_s)
         self._joined = False
         self._subscribed = False
         self._started = False
@@ -330,8 +340,10 @@ class Session:
             UnavailableError, FencedError, StateMismatchError, StreamTableError: see :mod:`streams.errors`.
         """
         self.status.enter(Phase.JOINING)
+        if self._renew:
+            self._renew_clients()
         first = not self._joined
-        if first and self.spec.role is None:
+        if self.spec.role is None and self._writer is None:
             self._begin_writing()
         self._learn_growth()
         if first:
@@ -396,10 +408,44 @@ class Session:
             raise self._fenced(error) from None
 
     def _fenced(self, error: TrendsError) -> TrendsError:
-        """Of two processes with one name the older one ends; one that has lost the role only begins anew."""
-        if self.spec.role is not None and isinstance(error, FencedError):
+        """Of two processes with one name the older one ends; one that has lost the role only begins anew.
+
+        Being fenced does not prove that there is another one: a static member whose session has timed out, as while a
+        broker restarts, can be fenced by its own request to join, and a transaction that timed out is fenced by the
+        broker. So a process that is fenced begins anew with new clients; fenced too often within a minute, it ends. Of
+        two that are there, the older one gets there first.
+        """
+        if not isinstance(error, FencedError):
+            return error
+        if self.spec.role is not None:
+            self._writer = None
             return RestartRequired(f"another process has taken the role over ({error})")
-        return error
+        return self._once_more(error)
+
+    def _once_more(self, error: TrendsError) -> TrendsError:
+        """Begin anew with new clients, where that has not been tried too often within a minute: else the error itself.
+
+        The broker may only have been restarted, and librdkafka's clients do not always find their way back from that.
+        """
+        if not isinstance(error, FencedError | UnavailableError):
+            return error
+        if isinstance(error, FencedError) and self.spec.role is not None:
+            return self._fenced(error)
+        now = time.monotonic()
+        self._renewed_at = [at for at in self._renewed_at if now - at < RENEWALS_WITHIN_S] + [now]
+        if len(self._renewed_at) > MAX_RENEWALS:
+            return error
+        self._renew = True
+        return RestartRequired(f"with new clients, since: {error}")
+
+    def _renew_clients(self) -> None:
+        """Clients that were fenced, or that wait for a broker which they have forgotten, are of no more use."""
+        self._renew = False
+        self._consumer.close()
+        self._consumer = Consumer(self._consumer_config())
+        self._view.ask_through(self._consumer)
+        self._writer, self._joined, self._subscribed, self._committed = None, False, False, {}
+        self.assigned, self._has_role, self._assigned_at = set(), False, None
 
     def _call(self, doing: str, call: Callable[[], Any]) -> Any:
         """A call to the broker, tried again while its error passes, within the bound."""
@@ -683,7 +729,7 @@ class Session:
         refused = refuse(error, f"flow {self.spec.name}, reading")
         if isinstance(refused, OffsetsExpiredError):
             self._look_for_gaps()
-        raise refused
+        raise self._fenced(refused)
 
     # -- growing streams -----------------------------------------------------------------------------------------
 
@@ -1108,7 +1154,11 @@ class Session:
         try:
             count = self._write(records, positions)
         except KafkaException as error:
-            raise self._fenced(refuse(error.args[0], f"flow {self.spec.name}, writing")) from None
+            if error.args[0].code() == KafkaError._TIMED_OUT:
+                doing = f"a transaction did not end within {self.limits.transaction_s:g} s"
+            else:
+                doing = f"flow {self.spec.name}, writing"
+            raise self._once_more(refuse(error.args[0], doing)) from None
         self._committed |= positions
         if self._births.waiting:
             self._release(self._births.born(positions))
@@ -1145,10 +1195,12 @@ class Session:
             offsets = [TopicPartition(stream, p, offset) for (stream, p), offset in positions.items()]
             member = self._consumer.consumer_group_metadata()
             if offsets:
-                self._call_in_transaction(lambda: producer.send_offsets_to_transaction(offsets, member, self._call_s))
-            producer.flush(self._call_s)
+                self._call_in_transaction(
+                    lambda: producer.send_offsets_to_transaction(offsets, member, self._txn_call_s)
+                )
+            producer.flush(self._txn_call_s)
             self._may_write()  # all of it has been appended by now
-            self._call_in_transaction(lambda: producer.commit_transaction(self._call_s))
+            self._call_in_transaction(lambda: producer.commit_transaction(self._txn_call_s))
         except BaseException:
             self._abort()
             raise
@@ -1189,8 +1241,8 @@ class Session:
                     ) from None
 
     def _call_in_transaction(self, call: Callable[[], None]) -> None:
-        """Tried again while librdkafka says that the very same call may be repeated."""
-        deadline = time.monotonic() + self.limits.broker_gone_s
+        """Tried again while librdkafka says that the very same call may be repeated, within the bound."""
+        deadline = time.monotonic() + self.limits.transaction_s
         while True:
             try:
                 call()

@@ -525,17 +525,19 @@ class _BoundedLog:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
 
     def write(self, line: str) -> None:
         if self._file.closed:
             return
-        if self._file.tell() > LOG_BYTES:
-            self._file.close()
-            self._path.replace(self._path.with_name(self._path.name + ".1"))
-            self._file = self._path.open("ab")
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
+        # A full disk costs lines of a log. It must not cost the thread that reads them: with nobody to read it, the
+        # pipe fills, and the process stands still at its next line.
+        with contextlib.suppress(OSError):
+            if self._file.tell() > LOG_BYTES:
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+                self._file.close()
+                self._file = self._path.open("ab", buffering=0)
+            self._file.write(line.encode() + b"\n")
 
     def close(self) -> None:
         self._file.close()

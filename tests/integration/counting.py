@@ -141,6 +141,7 @@ def main() -> int:
     parser.add_argument("--restore-s", type=float, default=0.0, help="that each record of the state takes")
     parser.add_argument("--broker-gone-s", type=float, default=60.0)
     parser.add_argument("--bad", type=int, nargs="*", default=[], help="records that it fails on, in the middle")
+    parser.add_argument("--transaction-s", type=float, default=20.0)
     parser.add_argument("--session-timeout-ms", type=int, default=3_000)
     parser.add_argument("--state-version", type=int, default=1)
     parser.add_argument("--on-gap", type=OnGap, default=OnGap.STOP)
@@ -148,7 +149,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     kafka = KafkaConfig(args.bootstrap, stack=args.stack, partitions=args.partitions,
                         session_timeout_ms=args.session_timeout_ms, transaction_timeout_ms=10_000)  # fmt: skip
-    limits = Limits(commit_records=2_000, chunk_records=200, broker_gone_s=args.broker_gone_s)
+    limits = Limits(commit_records=2_000, chunk_records=200, broker_gone_s=args.broker_gone_s,
+                    transaction_s=args.transaction_s)  # fmt: skip
 
     def wire(session: Session) -> Wired:
         if args.copy:

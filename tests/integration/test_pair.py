@@ -13,6 +13,7 @@ import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +34,7 @@ from streams.state import COVER_PREFIX, StateReader, high_watermarks
 from streams.table import DEAD_LETTERS, GAPS, Stream
 from tests.integration.counting import GENERATION, IN, OUT, SINGLE_STATE, STATE, create, spec
 from trends.settings import load_settings
+from trends.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
@@ -478,32 +480,85 @@ def test_a_broker_that_never_answers_ends_in_an_exit_code(own: KafkaConfig, flow
         assert process.wait(60) == ExitCode.UNAVAILABLE
 
 
-def test_a_broker_that_goes_away_for_good_ends_the_process_and_loses_nothing(tmp_path: Path) -> None:
-    home = tmp_path / "own-broker"
-    local = load_settings(home=home, kafka_bootstrap=None, postgres_dsns=("postgresql://none",)).local_stack()
-    bootstrap = local.up().bootstrap
-    try:
-        assert bootstrap is not None
-        config = KafkaConfig(bootstrap, stack="gone", partitions=PARTITIONS, session_timeout_ms=3_000)
-        create(config)
-        send(config, 6_000)
-        flow = Flow(config, tmp_path)
-        process = flow.start("a", "--sleep-s", "0.0005", "--broker-gone-s", "3")
-        until(lambda: len(read(config, OUT)) > 0)
-        broker = local.state().kafka
+@dataclass
+class OwnBroker:
+    """A broker that may be killed, and a flow on it."""
+
+    local: Stack
+    flow: Flow
+
+    @property
+    def pid(self) -> int:
+        broker = self.local.state().kafka
         assert broker is not None
         assert broker.process is not None
-        os.kill(broker.process.pid, signal.SIGKILL)
-        assert process.wait(60) == ExitCode.UNAVAILABLE
-        assert local.up().bootstrap == bootstrap
-        flow.start("a")
-        until(done(config))
-        assert_exact(config, 6_000)
+        return broker.process.pid
+
+
+@pytest.fixture(scope="module")
+def local_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home = tmp_path_factory.mktemp("own-broker")
+    local = load_settings(home=home, kafka_bootstrap=None, postgres_dsns=("postgresql://none",)).local_stack()
+    try:
+        yield local
     finally:
-        for started in flow.processes:
-            started.kill()
-            started.wait()
         local.down()
+
+
+@pytest.fixture
+def broker(local_broker: Stack, tmp_path: Path) -> Iterator[OwnBroker]:
+    bootstrap = local_broker.up().bootstrap
+    assert bootstrap is not None
+    config = KafkaConfig(bootstrap, stack=f"t{uuid4().hex[:8]}", partitions=PARTITIONS, session_timeout_ms=3_000)
+    create(config)
+    flow = Flow(config, tmp_path)
+    yield OwnBroker(local_broker, flow)
+    for started in flow.processes:
+        started.kill()
+        started.wait()
+
+
+def test_a_broker_that_is_killed_and_comes_back_is_found_by_the_same_process(broker: OwnBroker) -> None:
+    flow, kafka = broker.flow, broker.flow.kafka
+    send(kafka, 4_000)
+    process = flow.start("a", "--sleep-s", "0.001")
+    for round_ in (1, 2):
+        until(lambda n=round_: len(read(kafka, OUT)) > 500 * n)  # type: ignore[misc]
+        os.kill(broker.pid, signal.SIGKILL)
+        time.sleep(1.0)
+        broker.local.up()
+        send(kafka, 500)
+    until(done(kafka), 90)
+    assert process.poll() is None
+    assert_exact(kafka, 5_000)
+
+
+def test_a_transaction_that_does_not_end_is_begun_anew_by_the_same_process(broker: OwnBroker) -> None:
+    flow, kafka = broker.flow, broker.flow.kafka
+    send(kafka, 4_000)
+    process = flow.start("a", "--sleep-s", "0.001", "--transaction-s", "2")
+    until(lambda: len(read(kafka, OUT)) > 0)
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        until(lambda: "did not end within 2 s" in flow.said(process))
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+    until(done(kafka), 90)
+    assert process.poll() is None
+    assert_exact(kafka, 4_000)
+
+
+def test_a_broker_that_goes_away_for_good_ends_the_process_and_loses_nothing(broker: OwnBroker) -> None:
+    flow, kafka = broker.flow, broker.flow.kafka
+    send(kafka, 6_000)
+    process = flow.start("a", "--sleep-s", "0.0005", "--broker-gone-s", "3")
+    until(lambda: len(read(kafka, OUT)) > 0)
+    os.kill(broker.pid, signal.SIGKILL)
+    assert process.wait(60) == ExitCode.UNAVAILABLE
+    broker.local.up()
+    flow.start("a")
+    until(done(kafka))
+    assert_exact(kafka, 6_000)
 
 
 def test_opening_a_session_without_a_broker_says_so(kafka: KafkaConfig) -> None:
