@@ -39,8 +39,15 @@ KEYED = [s for s in TABLE if s.partitions is None]
 def small(stack: LocalStack) -> KafkaConfig:
     """A stack of its own with two partitions, its streams created."""
     kafka = stack.kafka_named(partitions=2)
-    StreamAdmin(kafka, "g1").apply()
+    create(kafka, "g1")
     return kafka
+
+
+def create(kafka: KafkaConfig, generation: str) -> None:
+    """The streams of a generation; on return the broker tells everybody of them."""
+    admin = StreamAdmin(kafka, generation)
+    admin.apply()
+    until(lambda: {s.verdict for s in admin.describe()} == {"ok"})
 
 
 def counts(kafka: KafkaConfig) -> dict[str, int]:
@@ -56,7 +63,7 @@ def until(what: Callable[[], object], timeout_s: float = 40.0) -> None:
 
 
 def test_all_keyed_streams_of_all_generations_grow_together_and_no_other_does(small: KafkaConfig) -> None:
-    StreamAdmin(small, "g2").apply()
+    create(small, "g2")
     before = counts(small)
     report = StreamAdmin(small, "g1").grow(8)
     after = counts(small)
@@ -74,7 +81,7 @@ def test_a_grown_stack_is_what_is_recorded_whatever_the_setting_says(small: Kafk
         stale = replace(small, partitions=configured)
         assert {s.verdict for s in StreamAdmin(stale, "g1").apply()} == {"ok"}
         assert current(stale).partitions == 4
-    StreamAdmin(replace(small, partitions=2), "g3").apply()  # the next generation begins with as many
+    create(replace(small, partitions=2), "g3")  # the next generation begins with as many
     assert counts(small)[EMBEDDED.physical(small, "g3")] == 4
 
 
