@@ -21,6 +21,7 @@ from sinks.postgres import migrate
 from streams.admin import StreamAdmin
 from streams.codec import decode, encode
 from streams.ids import item_id_of
+from streams.partitions import current
 from streams.producer import Publisher
 from streams.records import Kind, Observation, Reason, Record
 from streams.table import Stream, raw
@@ -34,6 +35,8 @@ from trends.supervisor import Supervisor
 from trends.verify import Report, audit
 
 ITEMS = 1_200
+PARTITIONS = 8
+"""What the streams grow to in the middle, from half as many; the settings are not told."""
 SETTLE_S = 150.0
 
 
@@ -51,7 +54,7 @@ class Run:
 
     def read(self, stream: Stream) -> list[tuple[str, Record]]:
         """All committed records of a stream, with their ids."""
-        kafka = self.settings.kafka()
+        kafka = current(self.settings.kafka())
         name, count = stream.physical(kafka, self.settings.generation), stream.count(kafka)
         consumer = Consumer(
             kafka.client(
@@ -153,7 +156,7 @@ def run_end_to_end(stack: LocalStack, home: Path) -> Run:
     """The whole of it, from an empty stack until everything is stored."""
     settings = load_settings(
         home=home, kafka_bootstrap=stack.bootstrap, postgres_dsns=stack.dsns,
-        stack="endtoend", generation="e2e", kafka_partitions=4, kafka_session_timeout_ms=3_000,
+        stack="endtoend", generation="e2e", kafka_partitions=PARTITIONS // 2, kafka_session_timeout_ms=3_000,
     )  # fmt: skip
     StreamAdmin(settings.kafka(), settings.generation).apply()
     asyncio.run(migrate(settings.postgres()))
@@ -170,6 +173,7 @@ def run_end_to_end(stack: LocalStack, home: Path) -> Run:
             assert flows.failure is None, flows.failure
             assert time.monotonic() < deadline, lines[-20:]
             time.sleep(0.1)
+        StreamAdmin(settings.kafka(), settings.generation).grow(PARTITIONS)
         with ThreadPoolExecutor(1) as auditor:
             meanwhile = auditor.submit(audit, settings, wait_s=SETTLE_S)
             good = send_by_hand(settings)
