@@ -18,6 +18,7 @@ BENCHMARKS = {
     "kafka": "the transactional pair against Bytewax's own Kafka source and sink",
     "verify": "how fast an audit is and in how much memory, against reading the same streams alone",
     "scale": "two processes against one, and what transactions and state cost",
+    "recovery": "reading state back from the log after many updates a key, and a stand-by's take-over",
     "pipeline": "end to end, against the bare embedder and against encode-512-then-INSERT-one-by-one",
 }
 """Each is a module of this package with ``run(args, tell) -> Result``."""
@@ -34,6 +35,7 @@ def main() -> int:
     run.add_argument("names", nargs="+", choices=sorted(BENCHMARKS), metavar="NAME")
     run.add_argument("--rounds", type=int, default=3, help="how often each way is run (default 3)")
     run.add_argument("--items", type=int, default=0, help="items or records of a run (default: each benchmark's own)")
+    run.add_argument("--updates", type=int, default=0, help="recovery: how often each key is written (default 20)")
     run.add_argument("--data", type=Path, help="a CSV or JSONL file with titles, instead of the synthetic world")
     run.add_argument("--json", type=Path, help="write the results, with facts about the machine, to this file")
     args = parser.parse_args()

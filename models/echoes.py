@@ -42,12 +42,13 @@ LAST_S: Final = (1 << 32) - 1
 """The last second that a row can hold: in the year 2106."""
 _POINTS: Final = (1 << _POINT_BITS) - 1
 
-_ROW: Final = np.dtype(
+ROW: Final = np.dtype(
     [
         ("text", "<u8"), ("link", "<u8"), ("topic_high", ">u8"), ("topic_low", ">u8"),
         ("first", "<u4"), ("seen", "<u4"), ("sums", "<u4"),
     ]
 )  # fmt: skip
+"""What every item's value in the state stream begins with."""
 _FIXED: Final = struct.Struct("<QQ16sIII")
 _AMOUNTS: Final = struct.Struct("<5q")
 _NO_TOPIC: Final = bytes(16)
@@ -458,16 +459,16 @@ class ItemIndex:
             return
         high, low = halves[last, 0], halves[last, 1]
         kept: list[bytes] = values if len(last) == len(values) else [values[i] for i in last.tolist()]  # type: ignore[assignment]
-        if min(map(len, kept)) <= _ROW.itemsize:
+        if min(map(len, kept)) <= ROW.itemsize:
             raise ValueError(f"no value of an item in the state stream: {min(kept, key=len)!r}")
         if self._names.room < 3 * len(kept):
             self._names.count(self._numbers_used())  # names of values that have been replaced since
             self._tails.clear()
-        row = np.array(kept, f"S{_ROW.itemsize}").view(_ROW)
+        row = np.array(kept, f"S{ROW.itemsize}").view(ROW)
         rows = self._rows_of(high, low)
         sums = row["sums"].astype(np.uint32)
         wide = np.flatnonzero(sums & np.uint32(WIDE))
-        tails = [value[_ROW.itemsize :] for value in kept]
+        tails = [value[ROW.itemsize :] for value in kept]
         if len(wide):
             sums[wide] = self._load_wide([tails[i] for i in wide.tolist()])
             for i in wide.tolist():

@@ -97,7 +97,7 @@ class StateReader:
         self._position = dict.fromkeys(self.partitions, 0)
         self._ends: dict[int, int] = {}
         """Where each partition's end was, when it was met last."""
-        self._unsettled = False
+        self._unsettled = self._followed = False
         # Where the log begins, which is not 0 once a rewrite has cut off what was there before.
         self._assigned = [TopicPartition(stream, p, OFFSET_BEGINNING) for p in self.partitions]
         self._consumer = Consumer(
@@ -133,6 +133,9 @@ class StateReader:
         elif self._unsettled and all(self._position[p] == self._ends.get(p) for p in self.partitions):
             self._unsettled = False
             self._take([], [])
+            if not self._followed:
+                self._followed = True
+                log.info("read %s to its end: %s records; following it", self._stream, f"{self.records:,}")
         self.records += len(messages)
         return len(messages)
 
