@@ -27,8 +27,22 @@ from streams.codec import encode
 from streams.config import KafkaConfig
 from streams.errors import UnavailableError
 from streams.keys import bucket_of
+from streams.partitions import current
 from streams.records import ForgetKind, ForgetRequest
-from streams.table import EMBEDDED, ENRICHED, FORGOTTEN, MENTIONS, RAW, SCORES, SUMMARIES, UPDATES, Stream, raw
+from streams.table import (
+    EMBEDDED,
+    ENRICHED,
+    FORGOTTEN,
+    MENTIONS,
+    PARTITIONS,
+    RAW,
+    SCORES,
+    SUMMARIES,
+    UPDATES,
+    Stream,
+    raw,
+)
+from tests.integration.end_to_end import PARTITIONS as GROWN
 from tests.integration.end_to_end import Run
 from trends.cli import build
 from trends.flows import FLOWS, prepare
@@ -107,8 +121,9 @@ def read(kafka: KafkaConfig, generation: str) -> Copy:
         kafka.client(**{"group.id": "copy", "isolation.level": "read_committed", "enable.partition.eof": True})
     )
     streams: dict[Stream, list[Message]] = {}
+    grown = current(kafka)
     for stream in STREAMS:
-        name, partitions = stream.physical(kafka, generation), stream.count(kafka)
+        name, partitions = stream.physical(kafka, generation), stream.count(grown)
         consumer.assign([TopicPartition(name, p, 0) for p in range(partitions)])
         messages, ended = [], 0
         while ended < partitions:
@@ -129,7 +144,9 @@ def read(kafka: KafkaConfig, generation: str) -> Copy:
 def write(copy: Copy, settings: Settings, before: str) -> None:
     """A copy as the streams of ``settings``, as if all flows had read them. ``before``: the stack that letters name."""
     kafka, generation = settings.kafka(), settings.generation
-    StreamAdmin(kafka, generation, STREAMS).apply()
+    admin = StreamAdmin(kafka, generation, (*STREAMS, PARTITIONS))
+    admin.apply()
+    admin.grow(GROWN)
     producer = Producer(kafka.client(**{"linger.ms": 20}))
     for stream, messages in copy.streams.items():
         name = stream.physical(kafka, generation)
@@ -146,7 +163,7 @@ def write(copy: Copy, settings: Settings, before: str) -> None:
 
 def pass_all(settings: Settings) -> None:
     """Commits the ends of all inputs for every flow."""
-    kafka, generation = settings.kafka(), settings.generation
+    kafka, generation = current(settings.kafka()), settings.generation
     for flow in FLOWS:
         client = Consumer(kafka.client(**{"group.id": kafka.id_of(generation, flow), "enable.auto.commit": False}))
         ends = []
@@ -259,9 +276,9 @@ def damage(copy: Copy) -> Expected:
     expected.add("store.items", item, "its row is older than its newest record")
 
     m = simple()
-    m.partition = (m.partition + 1) % 4
+    m.partition = (m.partition + 1) % GROWN
     expected.add("streams.partitions", m.fields["item"]["item_id"], f"its trend {m.fields['item']['trend_id']!r} is in "
-                 f"partition {bucket_of(m.fields['item']['trend_id']) % 4}")  # fmt: skip
+                 f"partition {bucket_of(m.fields['item']['trend_id']) % GROWN}")  # fmt: skip
 
     streams[ENRICHED].append(Message(0, b"nobody", b'{"item": 5}', None, None))
 
