@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from sinks.postgres import PostgresConfig
 from streams.config import KafkaConfig
-from streams.errors import SettingsError
+from streams.errors import SettingsError, UnavailableError
 from streams.keys import BUCKETS
 from streams.session import OnGap
 from trends.stack import MAX_SHARDS, Stack
@@ -285,8 +285,12 @@ class Settings(BaseSettings):
 
         Raises:
             SettingsError: there are neither.
+            UnavailableError: the local one has ended by itself: what waits for it goes on when it is back.
         """
-        bootstrap = self.kafka_bootstrap or self.local_stack().state().bootstrap
+        state = self.local_stack().state()
+        bootstrap = self.kafka_bootstrap or state.bootstrap
+        if bootstrap is None and state.kafka and state.kafka.process:
+            raise UnavailableError(f"the local Kafka has ended; `trends up` starts it again (data folder {self.home})")
         if bootstrap is None:
             raise SettingsError(
                 f"no Kafka: start the local stack (`trends up`; data folder {self.home}), or set TRENDS_KAFKA_BOOTSTRAP"
@@ -325,8 +329,12 @@ class Settings(BaseSettings):
 
         Raises:
             SettingsError: there are neither.
+            UnavailableError: a local one has ended by itself: what waits for it goes on when it is back.
         """
-        dsns = self.postgres_dsns or self.local_stack().state().dsns
+        state = self.local_stack().state()
+        dsns = self.postgres_dsns or state.dsns
+        if not dsns and any(shard.process and not shard.process.alive for shard in state.shards):
+            raise UnavailableError(f"a local shard has ended; `trends up` starts it again (data folder {self.home})")
         if not dsns:
             raise SettingsError(
                 f"no PostgreSQL: start the local stack (`trends up`; data folder {self.home}), "

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from streams.config import KafkaConfig
-from streams.errors import ExitCode, SettingsError
+from streams.errors import ExitCode, SettingsError, UnavailableError
 from trends.settings import PREFIX, Settings, load_settings, masked, unknown_variables
+from trends.stack import StackState
+from trends.stack.processes import ProcessId
+from trends.stack.stack import KafkaState, ShardState
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -180,3 +184,18 @@ def test_nothing_else_reads_the_environment() -> None:
         if re.search(r"\bos\.(environ|getenv)\b|\bfrom os import .*(environ|getenv)", path.read_text())
     ]
     assert readers == ["trends/settings.py"]
+
+
+@pytest.mark.parametrize("ask", [Settings.kafka, Settings.dsns], ids=["kafka", "postgres"])
+def test_a_local_part_that_has_ended_is_waited_for_and_one_that_was_never_started_is_not(
+    tmp_path: Path, ask: Callable[[Settings], object]
+) -> None:
+    settings = load_settings(home=tmp_path / "home")
+    with pytest.raises(SettingsError, match="trends up"):
+        ask(settings)
+    ended = ProcessId(pid=os.getpid(), started=1.0)  # another process by now
+    (tmp_path / "home").mkdir()
+    state = StackState(KafkaState(1, 2, ended), (ShardState(3, "x", ended),))
+    (tmp_path / "home" / "state.json").write_text(state.to_json())
+    with pytest.raises(UnavailableError, match="trends up"):
+        ask(settings)
