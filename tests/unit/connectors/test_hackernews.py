@@ -115,13 +115,13 @@ async def test_stalling_items_end_the_pass_only_when_all_do(server: Server) -> N
     api = Api(server)
     api.lists(new=list(range(1, 31)))
     for number in range(1, 31):
-        api.item(number, Answer(stall_s=3.0)) if number == 5 else api.item(number)
-    source = connector(server, timeout_s=0.05)
+        api.item(number, Answer(stall_s=30.0)) if number == 5 else api.item(number)
+    source = connector(server, timeout_s=0.5)
     batches = await read(source)
     assert len(sightings(batches)) == 29
     for number in range(1, 31):
-        api.item(number, Answer(stall_s=3.0))
-    report, _ = await collect(source)
+        api.item(number, Answer(stall_s=30.0))
+    report, _ = await collect(connector(server, timeout_s=0.05))
     assert "no answer" in str(report.error)
     assert report.delivered == 0
 
