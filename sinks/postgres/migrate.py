@@ -18,8 +18,8 @@ from typing import Any, Final
 import asyncpg
 
 from sinks.postgres.config import SHARED_SCHEMA, PostgresConfig
-from sinks.postgres.shards import MIN_PGVECTOR, connect, default_map, place_of
-from streams.errors import SettingsError, StateMismatchError
+from sinks.postgres.shards import MIN_PGVECTOR, connect, default_map, is_transient, place_of
+from streams.errors import SettingsError, StateMismatchError, UnavailableError
 
 LOCK_KEY: Final = 0x7472656E64730001
 """Advisory lock under which a database is migrated: one process at a time."""
@@ -92,6 +92,11 @@ async def _migrate_shard(config: PostgresConfig, shard: int) -> Migrated:
             f"{place_of(config, shard)}: {error}. Its user needs CREATE on the database (for schemas), and somebody "
             "must have run CREATE EXTENSION vector"
         ) from None
+    except Exception as error:
+        # The connection broke in the middle (the server was killed): what asyncpg raises then has many faces.
+        if not is_transient(error):
+            raise
+        raise UnavailableError(f"{place_of(config, shard)} failed while it was migrated: {error}") from error
     finally:
         await connection.close(timeout=config.connect_timeout_s)
 

@@ -42,6 +42,7 @@ SESSION_TIMEOUT_MS: Final = 6_000
 TRANSACTION_TIMEOUT_MS: Final = 10_000
 START_S: Final = 90.0
 STOP_S: Final = 30.0
+UP_ATTEMPTS: Final = 4
 PROCESSES: Final[Mapping[str, int]] = {"embed": 2, "cluster": 2, "score": 2, "summarize": 1, "store": 2}
 MAIN_INPUT: Final[Mapping[str, Stream]] = {
     "embed": raw(SOURCE), "cluster": EMBEDDED, "score": MENTIONS, "summarize": UPDATES, "store": MENTIONS,
@@ -244,10 +245,14 @@ class Rig:
         threading.Thread(target=self._start_servers, daemon=True).start()
 
     def _start_servers(self) -> None:
-        try:
-            self._stack.up()
-        except TrendsError as error:
-            self.faults.append(f"a server does not come back: {error}")
+        for attempt in range(UP_ATTEMPTS):
+            try:
+                self._stack.up()
+                return
+            except TrendsError as error:  # such as: killed again while it was starting
+                if attempt == UP_ATTEMPTS - 1:
+                    self.faults.append(f"a server does not come back: {error}")
+                time.sleep(1)
 
     def tick(self) -> None:
         """Continues, and starts again, what is due. Call it a few times a second."""
