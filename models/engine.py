@@ -507,7 +507,7 @@ class ClusterEngine:
     def _merge(self, winner: Topic, loser: Topic, seq: int) -> None:
         """One topic becomes part of an older one."""
         winner_id, loser_id = winner.topic_id, loser.topic_id
-        members = list(loser.members.values())
+        members = [loser.members[place] for place in sorted(loser.members)]  # as a restart has them
         self._index.topics.merged(id_bytes(loser_id), id_bytes(winner_id))
         if self._index.topics.number_of(id_bytes(loser_id)):
             self._log.merges[id_bytes(loser_id)] = id_bytes(winner_id)
