@@ -459,12 +459,14 @@ class TrendScorer:
     def agree(self, score: TrendScore) -> bool:
         """Goes on from what was last said about a trend, where its first mentions are gone; whether they are."""
         past = self._past(score.trend_id)
-        if past is None or past.base + past.mentions == score.version:
+        if past is None:
             return False
+        before = past.base, past.total, past.first_s
         past.base = score.version - past.mentions
-        past.total = score.total
+        # A score shows a total below 0 as 0; a past that says so too knows it better.
+        past.total = score.total if score.total != max(0, past.total) else past.total
         past.first_s = score.first_seen.timestamp()
-        return True
+        return before != (past.base, past.total, past.first_s)
 
     def snapshot(self) -> Iterator[tuple[bytes, bytes]]:
         """All of the state as records; a scorer that is given them with ``restore`` goes on as this one."""
