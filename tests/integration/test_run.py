@@ -158,7 +158,7 @@ def test_a_flow_is_kept_running_and_scaled_while_data_flows(run: Run) -> None:
         status = run.status()
         assert set(status) == {"embed-0", "run-embed-0", "collect"}
         assert (status["embed-0"]["phase"], status["embed-0"]["restarts"]) == ("running", 1)
-        assert status["embed-0"]["lag_records"] is not None
+        until(lambda: run.status()["embed-0"]["lag_records"] is not None)
 
         # Two more: one for each partition, and one that stands by.
         scaled = json.loads(run.trends("scale", "embed", "3", "--wait", "120", "--json"))
