@@ -634,7 +634,8 @@ class Session:
         if reader.unreadable is not None:
             raise StateMismatchError(
                 f"flow {self.spec.name}: {reader.unreadable}. Nothing was written. "
-                f"`trends state check {self.spec.name}` names it; `trends state rebuild {self.spec.name}` builds the state anew from the recorded decisions"
+                f"`trends state check {self.spec.name}` names it; `trends state rebuild {self.spec.name}` builds the "
+                "state anew from the recorded decisions"
             )
 
     def _check_covers(self, reader: StateReader, partitions: set[Partition] | None = None) -> None:
