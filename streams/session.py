@@ -408,29 +408,25 @@ class Session:
             raise self._fenced(error) from None
 
     def _fenced(self, error: TrendsError) -> TrendsError:
-        """Of two processes with one name the older one ends; one that has lost the role only begins anew.
+        """What being fenced means; other errors are what they are.
 
-        Being fenced does not prove that there is another one: a static member whose session has timed out, as while a
-        broker restarts, can be fenced by its own request to join, and a transaction that timed out is fenced by the
-        broker. So a process that is fenced begins anew with new clients; fenced too often within a minute, it ends. Of
-        two that are there, the older one gets there first.
+        It does not prove that there is another process of the name: a static member whose session has timed out, as
+        while a broker restarts, can be fenced by its own request to join, and a transaction that timed out is fenced by
+        the broker. So it begins anew first; of two that are there, the older one ends.
         """
-        if not isinstance(error, FencedError):
-            return error
-        if self.spec.role is not None:
-            self._writer = None
-            return RestartRequired(f"another process has taken the role over ({error})")
-        return self._once_more(error)
+        return self._once_more(error) if isinstance(error, FencedError) else error
 
     def _once_more(self, error: TrendsError) -> TrendsError:
         """Begin anew with new clients, where that has not been tried too often within a minute: else the error itself.
 
         The broker may only have been restarted, and librdkafka's clients do not always find their way back from that.
+        One that has lost the role begins anew however often: it stands by then.
         """
         if not isinstance(error, FencedError | UnavailableError):
             return error
         if isinstance(error, FencedError) and self.spec.role is not None:
-            return self._fenced(error)
+            self._writer = None
+            return RestartRequired(f"another process has taken the role over ({error})")
         now = time.monotonic()
         self._renewed_at = [at for at in self._renewed_at if now - at < RENEWALS_WITHIN_S] + [now]
         if len(self._renewed_at) > MAX_RENEWALS:
