@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 T = TypeVar("T")
+
+_Offsets = dict[tuple[str, int], int]
 
 PAUSE_S: Final = 0.1
 
@@ -54,3 +57,37 @@ def patiently(call: Callable[[], T], for_s: float, give_up: Callable[[], bool] =
             if not passes(error.args[0]) or time.monotonic() > deadline or give_up():
                 raise
             time.sleep(PAUSE_S)
+
+
+def first_offsets(admin: AdminClient, partitions: Iterable[tuple[str, int]], for_s: float) -> _Offsets:
+    """The first offset that each partition still holds; asked as :func:`patiently` does.
+
+    Raises:
+        KafkaException: the last error.
+    """
+    return _offsets(admin, partitions, OffsetSpec.earliest(), for_s)  # type: ignore[no-untyped-call]
+
+
+def end_offsets(admin: AdminClient, partitions: Iterable[tuple[str, int]], for_s: float) -> _Offsets:
+    """The offset after the last of each partition, open transactions included; asked as :func:`patiently` does.
+
+    Raises:
+        KafkaException: the last error.
+    """
+    return _offsets(admin, partitions, OffsetSpec.latest(), for_s)  # type: ignore[no-untyped-call]
+
+
+def _offsets(admin: AdminClient, partitions: Iterable[tuple[str, int]], which: OffsetSpec, for_s: float) -> _Offsets:
+    wanted = {TopicPartition(*p): which for p in partitions}
+    failed = False
+
+    def ask() -> _Offsets:
+        nonlocal failed
+        if failed:
+            # The client asks whom it knows as leaders, and does not learn of others by being refused.
+            admin.list_topics(timeout=for_s)
+        failed = True
+        futures = admin.list_offsets(wanted)
+        return {(p.topic, p.partition): future.result(for_s).offset for p, future in futures.items()}
+
+    return patiently(ask, for_s)

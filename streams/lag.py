@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient
 
-from streams.broker import passes, patiently
+from streams.broker import end_offsets, first_offsets, passes, patiently
 from streams.config import KafkaConfig
 from streams.errors import StreamTableError, UnavailableError
 from streams.io import Addresser, Partition
@@ -24,8 +24,6 @@ from streams.table import Stream
 TIMEOUT_S: Final = 20.0
 OLDEST_S: Final = 10.0
 """How long the oldest records are waited for; those that have not come by then have no age."""
-_EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 class Lag(NamedTuple):
@@ -101,8 +99,8 @@ class LagProbe:
             committed = patiently(
                 lambda: self._client.committed([TopicPartition(*p) for p in wanted], TIMEOUT_S), TIMEOUT_S
             )
-            begins = patiently(lambda: self._offsets(wanted, _EARLIEST), TIMEOUT_S)
-            ends = patiently(lambda: self._offsets(wanted, _LATEST), TIMEOUT_S)
+            begins = first_offsets(self._admin, wanted, TIMEOUT_S)
+            ends = end_offsets(self._admin, wanted, TIMEOUT_S)
         except KafkaException as error:
             raise UnavailableError(f"asking for the lag of {self._flow}: {error}") from None
         done = {(p.topic, p.partition): p.offset if p.offset >= 0 else None for p in committed}
@@ -119,11 +117,6 @@ class LagProbe:
             if name not in topics:
                 raise StreamTableError(f"stream {name} does not exist; create the streams with `trends streams apply`")
         return [(name, number) for name in self._streams for number in sorted(topics[name].partitions)]
-
-    def _offsets(self, partitions: Sequence[Partition], which: OffsetSpec) -> dict[Partition, int]:
-        """The first or last offsets of some partitions, in one request."""
-        futures = self._admin.list_offsets({TopicPartition(*p): which for p in partitions})
-        return {(p.topic, p.partition): future.result(TIMEOUT_S).offset for p, future in futures.items()}
 
     def _aged(self, lags: list[PartitionLag], clock: Callable[[], float]) -> list[PartitionLag]:
         behind = {(lag.stream, lag.partition): max(lag.begin, lag.end - lag.records) for lag in lags if lag.records}

@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient
 
-from streams.broker import passes, patiently
+from streams.broker import end_offsets, first_offsets, passes, patiently
 from streams.config import KafkaConfig
 from streams.errors import StreamTableError, UnavailableError
 from streams.io import Partition
@@ -29,9 +29,6 @@ FETCH_KIB: Final = 8_192
 """Prefetched from the broker, all partitions together, as compressed: what is in it may be ten times that."""
 STALL_S: Final = 120.0
 """Nothing has come for so long although the end is not reached: longer than a transaction may stay open (60 s)."""
-
-_EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 @dataclass(slots=True)
@@ -114,7 +111,7 @@ class Log:
             if name not in known:
                 raise StreamTableError(f"stream {name} does not exist; create the streams with `trends streams apply`")
             count = len(known[name].partitions)
-            lows = self._offsets(name, count, _EARLIEST)
+            lows = self._offsets(name, count, first_offsets)
             begins, begins_ms = list(lows), 0
             limits: list[int | None] = [None] * count
             if log_from is not None and not (stream.compacted or stream is DEAD_LETTERS):
@@ -128,21 +125,17 @@ class Log:
 
     def ends(self, part: Part) -> list[int]:
         """The high watermarks, open transactions included."""
-        return self._offsets(part.name, len(part.begins), _LATEST)
+        return self._offsets(part.name, len(part.begins), end_offsets)
 
-    def _offsets(self, name: str, count: int, which: OffsetSpec) -> list[int]:
-        def ask() -> list[int]:
-            futures = self._admin.list_offsets({TopicPartition(name, p): which for p in range(count)})
-            found = {p.partition: future.result(CALL_S).offset for p, future in futures.items()}
-            return [found[p] for p in range(count)]
-
-        offsets: list[int] = self._ask(f"the offsets of {name}", ask)
-        return offsets
+    def _offsets(self, name: str, count: int, which: Callable[..., dict[tuple[str, int], int]]) -> list[int]:
+        wanted = [(name, p) for p in range(count)]
+        found = self._ask(f"the offsets of {name}", lambda: which(self._admin, wanted, CALL_S))
+        return [found[p] for p in wanted]
 
     def _at(self, name: str, count: int, when: datetime) -> list[int]:
         """The first offsets that arrived at a time or later; the end where none has."""
         milliseconds = max(0, int(when.timestamp() * 1_000))
-        ends = self._offsets(name, count, _LATEST)
+        ends = self._offsets(name, count, end_offsets)
 
         def ask() -> list[int]:
             wanted = [TopicPartition(name, p, milliseconds) for p in range(count)]
