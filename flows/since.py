@@ -19,4 +19,8 @@ class Since:
 
     def keeps(self, item: Observation, message: Any) -> bool:
         """Whether an observation, that came in this message, belongs to the generation."""
-        return item.event_time >= self.event_time or message.timestamp()[1] >= self.begun_at.timestamp() * 1000
+        return self.counts(item.event_time, message.timestamp()[1])
+
+    def counts(self, event_time: datetime, arrived_ms: int) -> bool:
+        """Whether what happened and arrived (LogAppendTime, ms) then belongs to the generation."""
+        return event_time >= self.event_time or arrived_ms >= self.begun_at.timestamp() * 1000

@@ -37,13 +37,13 @@ def prepare(flow: str, settings: Settings, record: Generation | None = None) -> 
 
         bound_s = REMOTE_MODEL_S if settings.embedder == "openai" else LOCAL_MODEL_S
         spec = embed.SPEC if flow == "embed" else embed.HISTORY_SPEC
-        return spec, lambda s: embed.wire(s, EmbedEngine(embedder_of(settings)), bound_s, _since(record))
+        return spec, lambda s: embed.wire(s, EmbedEngine(embedder_of(settings)), bound_s, since_of(record))
     if flow == "copy":
         from flows import copy
 
         if record is None or record.built_from is None:
             raise SettingsError(f"generation {settings.generation} is not built from another one: nothing to copy")
-        return copy.spec_of(record.built_from), lambda s: copy.wire(s, settings.embedder_dimensions, _since(record))
+        return copy.spec_of(record.built_from), lambda s: copy.wire(s, settings.embedder_dimensions, since_of(record))
     if flow == "cluster":
         from flows import cluster
         from models.clustering import ClusterConfig
@@ -68,7 +68,7 @@ def prepare(flow: str, settings: Settings, record: Generation | None = None) -> 
     raise SettingsError(f"no flow {flow!r}; there are: {', '.join(FLOWS)}")
 
 
-def _since(record: Generation | None) -> Since | None:
+def since_of(record: Generation | None) -> Since | None:
     """What history a generation leaves out."""
     if record is None or record.from_time is None:
         return None

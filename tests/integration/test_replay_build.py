@@ -41,6 +41,7 @@ from trends.generations import drop, lag_of, promote, rollback
 from trends.reading import open_reader
 from trends.settings import Settings, load_settings
 from trends.supervisor import Supervisor
+from trends.verify import audit
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -277,18 +278,27 @@ def said(built: Building, words: str) -> int:
     return sum(path.read_text().count(words) for path in built.home.glob("logs/embed-*.log"))
 
 
-def test_a_generation_with_the_vectors_of_another_embeds_nothing_again(
+def test_a_generation_with_the_vectors_of_another_embeds_nothing_again_and_leaves_out_what_it_was_told_to(
     live: Live, built: Building, tmp_path: Path
 ) -> None:
-    arguments = ("--generation", "g3", "--from-stage", "embedded", "--until-ready")
+    rows = sorted(live.items("g1").values(), key=lambda row: row["first_seen"])
+    since = rows[len(rows) // 4]["first_seen"]
+    arguments = ("--generation", "g3", "--from-stage", "embedded", "--from", since.isoformat(), "--until-ready")
     with Building(live.settings, tmp_path, *arguments) as third:
         assert third.ended() == 0, "".join(third.errors)
         assert third.steps[-1]["phase"] == "fed"
     assert read_generations(live.settings.kafka()).state_of("g3") is GenerationState.READY
-    vectors = {r.item.item_id: r.vector for r in live.read(EMBEDDED, "g1") if isinstance(r, EmbeddedItem)}
+    embedded = [r for r in live.read(EMBEDDED, "g1") if isinstance(r, EmbeddedItem)]
+    vectors = {r.item.item_id: r.vector for r in embedded if r.item.event_time >= since}
     copied = {r.item.item_id: r.vector for r in live.read(EMBEDDED, "g3") if isinstance(r, EmbeddedItem)}
     assert copied == vectors
-    assert live.ids("g3") == live.ids("g1")
+    assert 0 < len(vectors) < len({r.item.item_id for r in embedded})
+    assert live.ids("g3") == live.ids("g1") & vectors.keys()
+
+    report = audit(live.of("g3"), wait_s=20)
+    assert report.failed == ()
+    assert report.since == since
+    assert report.left_out > 0
     drop(live.settings, "g3")
     assert read_generations(live.settings.kafka()).state_of("g3") is GenerationState.DROPPED
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
+from flows.since import Since
 from models.clustering import ClusterConfig
 from models.engine import ClusterEngine
 from models.scoring import ScoringConfig, TrendScorer
@@ -96,14 +97,14 @@ class World:
         return {table.name: [dict(zip(table.columns, row, strict=True)) for row in rows]
                 for table, rows in merged.items()}  # fmt: skip
 
-    def audited(self, rows: dict[str, list[dict[str, Any]]]) -> dict[str, int]:
+    def audited(self, rows: dict[str, list[dict[str, Any]]], since: Since | None = None) -> dict[str, int]:
         """What is off, by check; summaries are another flow's."""
         relations, book = Relations(2), Book(examples=5)
         parts = {
             stream: Part(stream, stream.name, n, [0], True, 0, [None], [len(records)], [len(records)])
             for n, (stream, records) in enumerate(self.streams.items())
         }
-        intake = Intake(parts, relations, book, Growth(1), lambda _: True, STORE.title_chars)
+        intake = Intake(parts, relations, book, Growth(1), lambda _: True, STORE.title_chars, since=since)
         intake.end_letters()
         for name, table_rows in rows.items():
             stores.fill(relations, name, table_rows, 0, lambda _: True)
@@ -226,3 +227,17 @@ def test_an_item_that_was_forgotten_may_be_seen_for_the_first_time_again() -> No
     first = [e for e in world.streams[ENRICHED] if e.item.external_id == "0"]  # type: ignore[attr-defined]
     assert [e.change.value for e in first] == ["first", "first"]  # type: ignore[attr-defined]
     assert world.audited(world.rows()) == {}
+
+
+def test_what_a_build_was_told_to_leave_out_is_not_lost_and_what_it_was_to_take_is() -> None:
+    """By event time, among what had arrived when the build was begun; what came later is all of it to be there."""
+    since = Since(START + timedelta(hours=5), START + timedelta(milliseconds=6))
+    kept = [seen(n, hours) for n, hours in ((4, 5), (5, 6), (6, 4.5))]
+    world = World().run([kept])
+    world.streams[RAW[0]][:0] = [seen(n, n).item for n in range(4)]  # arrived in ms 0 to 3, `kept` in 4 to 6
+    rows = world.rows()
+    assert world.audited(rows) == {"raw.lost": 4}
+    assert world.audited(rows, since) == {}
+    world.streams[RAW[0]].append(seen(7, 7).item)  # in ms 7: live traffic, however old
+    world.streams[RAW[0]].append(seen(8, 1).item)
+    assert world.audited(rows, since) == {"raw.lost": 2}

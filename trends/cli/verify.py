@@ -145,6 +145,14 @@ def _shown(report: Report) -> RenderableType:
             f"{report.seconds:.1f} s with at most {report.peak_mib:,} MiB."
         )
     )
+    if report.since is not None:
+        lines.append(
+            Text(
+                f"Built from {moment(report.since)} on: {report.left_out:,} observations of what happened before are "
+                "left out on purpose.",
+                "dim",
+            )
+        )
     cut = [part.stream for part in report.streams if not part.whole]
     if cut:
         lines.append(

@@ -19,10 +19,13 @@ from typing import Any, Final
 
 import msgspec
 
+from flows.since import Since
 from sinks.postgres import PostgresConfig
 from streams.errors import UnavailableError
 from streams.forgotten import Forgotten
+from streams.generations import read_generations
 from streams.partitions import growth
+from streams.records import GenerationState
 from streams.table import (
     DEAD_LETTERS,
     EMBEDDED,
@@ -34,7 +37,7 @@ from streams.table import (
     UPDATES,
     Stream,
 )
-from trends.flows import FLOWS, prepare
+from trends.flows import FLOWS, prepare, since_of
 from trends.settings import Settings
 from trends.verify import relations as rel
 from trends.verify import stores
@@ -82,7 +85,8 @@ def audit(
         folder: where temporary files go (about 1 kB an item); the system's by default.
 
     Raises:
-        UnavailableError: a flow does not catch up in time, or Kafka or PostgreSQL cannot be reached.
+        UnavailableError: a flow does not catch up in time, the generation is still being built, or Kafka or PostgreSQL
+            cannot be reached.
         StreamTableError, SettingsError: streams or tables of this generation are missing.
     """
     with ExitStack() as stack:
@@ -111,6 +115,7 @@ class _Audit:
     # -- in order -----------------------------------------------------------------------------------------------
 
     def run(self, wait_s: float) -> Report:
+        self._since = self._find_since()
         parts = self._parts = self._log.parts(STREAMS, self._span.log_from, self._span.log_to)
         self._cut(time.monotonic() + wait_s)
         buckets = buckets_for(self._expected_rows())
@@ -123,6 +128,7 @@ class _Audit:
             self._in_events,
             self._config.title_chars,
             self._forgotten,
+            self._since,
         )
         self._scan_stores()
         self._read_streams()
@@ -130,6 +136,17 @@ class _Audit:
         judge(self._relations, facts, self._book, lambda done, of: self._progress("comparing", done, of))
         self._name_examples()
         return self._report()
+
+    def _find_since(self) -> Since | None:
+        """What history the generation leaves out, by the record of its build."""
+        name = self._settings.generation
+        generations = read_generations(self._kafka)
+        if generations.state_of(name) is GenerationState.BUILDING:
+            raise UnavailableError(
+                f"generation {name} is still being built: nothing can be said yet (`trends replay build --generation "
+                f"{name}` says how far it is and goes on)"
+            )
+        return since_of(generations.named.get(name))
 
     def _cut(self, deadline: float) -> None:
         """Where each stream ends for this audit: behind all that follows from what was in raw when it began."""
@@ -273,6 +290,8 @@ class _Audit:
             rows=dict(sorted(self._rows.items())),
             dead_letters=self._intake.letters,
             forgotten=len(list(self._forgotten.requests)),
+            since=None if self._since is None else self._since.event_time,
+            left_out=self._intake.left_out,
             peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1_024,
         )
 

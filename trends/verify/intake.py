@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import numpy as np
 
+from flows.since import Since
 from models.clustering import ClusterConfig
 from models.engine import AHEAD_OF_CLOCK, RECENT_ITEMS
 from models.scoring import ScoringConfig
@@ -71,9 +72,12 @@ class Intake:
         in_events: Callable[[datetime], bool],
         title_chars: int,
         forgotten: Forgotten | None = None,
+        since: Since | None = None,
     ) -> None:
         self.relations = relations
         self.letters = 0
+        self.left_out = 0
+        """Observations that the generation leaves out on purpose (``since``): nothing has to follow from them."""
         self._parts = parts
         self._names = {part.name: part for part in parts.values()}
         self._book = book
@@ -81,6 +85,7 @@ class Intake:
         self._in_events = in_events
         self._title_chars = title_chars
         self._forgotten = forgotten or Forgotten()
+        self._built_since = since
         self._letters = (array("q"), array("q"))
         self._excused: Ints = np.empty(0, np.int64)
         self._refused: Ints = np.empty(0, np.int64)
@@ -193,6 +198,11 @@ class Intake:
                 item = decode(message.value() or b"")
                 key = hash((item.item_id, item.observed_at))
                 asked = asked and self._in_events(item.event_time)
+                if self._built_since is not None and not self._built_since.counts(
+                    item.event_time, message.timestamp()[1]
+                ):
+                    asked = False
+                    self.left_out += 1
                 denied = self._denied(item)
             except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
                 key, denied = hash(place), 0  # it must be a dead letter

@@ -103,6 +103,10 @@ class Report:
     dead_letters: int
     forgotten: int
     """Requests to forget an item or an author."""
+    since: datetime | None
+    """The generation was built from history since this event time; None: from all of it."""
+    left_out: int
+    """Observations before it, which it leaves out: nothing has to follow from them."""
     peak_mib: int
     """The most memory that the process has held, MiB."""
 
