@@ -578,8 +578,7 @@ class Session:
             else:
                 self._committed.pop((p.topic, p.partition), None)
                 # Not a number: a stream that retention has emptied does not begin at 0. "error" is for known offsets.
-                low, _ = self._consumer.get_watermark_offsets(TopicPartition(p.topic, p.partition), CALL_TIMEOUT_S)
-                ready.append(TopicPartition(p.topic, p.partition, low))
+                ready.append(TopicPartition(p.topic, p.partition, self._ends_of((p.topic, p.partition))[0]))
         self._begun |= {(p.topic, p.partition): p.offset for p in ready}
         return ready
 
@@ -883,11 +882,14 @@ class Session:
         due = self._due()
         if due and self.spec.moves_state:
             raise RestartRequired(f"{_ranges(b.child for b in due)} can be born: the state of its trends moves there")
-        return {b.child: self._first_offset(b.child) for b in due if b.child not in self._read}
+        return {b.child: self._ends_of(b.child)[0] for b in due if b.child not in self._read}
 
-    def _first_offset(self, partition: Partition) -> int:
-        ends = partial(self._consumer.get_watermark_offsets, TopicPartition(*partition), CALL_TIMEOUT_S)
-        return int(self._call("asking for the ends of a partition", ends)[0])
+    def _ends_of(self, partition: Partition) -> tuple[int, int]:
+        """The first offset that a partition holds, and the one after its last. Asked again while that may help: a
+        partition that has just been made has no leader for a moment."""
+        ask = partial(self._consumer.get_watermark_offsets, TopicPartition(*partition), CALL_TIMEOUT_S)
+        low, high = self._call("asking for the ends of a partition", ask)
+        return int(low), int(high)
 
     def _release(self, partitions: Iterable[Partition]) -> None:
         """Reads what was held back from now on."""
@@ -956,7 +958,7 @@ class Session:
                     self.address.state(state, parent, key, None),
                 )
             ),
-            {child: self._first_offset(child) for child in children},
+            {child: self._ends_of(child)[0] for child in children},
         )
         on_event(f"{_ranges(children)} born: {len(moving):,} state records moved")
 
@@ -998,10 +1000,7 @@ class Session:
         self._gaps = []
         for stream, partition in sorted(self.assigned):
             committed = self._committed.get((stream, partition))
-            ends = partial(
-                self._consumer.get_watermark_offsets, TopicPartition(stream, partition), timeout=CALL_TIMEOUT_S
-            )
-            low, high = self._call("asking for the ends of a partition", ends)
+            low, high = self._ends_of((stream, partition))
             if committed is None or low <= committed <= high:
                 continue
             if committed > high:
@@ -1039,8 +1038,8 @@ class Session:
         derived = {self.address.name(s) for s in self.spec.inputs if s.scope is Scope.GENERATION}
         if gap.stream not in derived or gap.until != gap.first + 1:
             return False
-        low, high = self._consumer.get_watermark_offsets(TopicPartition(gap.stream, gap.partition), CALL_TIMEOUT_S)
-        return bool(low == high == gap.until)
+        low, high = self._ends_of((gap.stream, gap.partition))
+        return low == high == gap.until
 
     def _skip_gaps(self, on_event: Callable[[str], None]) -> None:
         """Moves on behind the gaps that were found, and records them, in one transaction."""
