@@ -7,6 +7,7 @@ that were sent and not acknowledged are sent again.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -19,13 +20,17 @@ from typing import Any, Final
 from confluent_kafka import KafkaException, Producer
 
 from streams.config import KafkaConfig
+from streams.errors import UnavailableError
 from streams.keys import partition_of
+from streams.partitions import LOOK_S, VIEW_S, PartitionsView, learn_partitions
 from streams.table import raw
 from tests.chaos.world import SOURCE, World
 
 JOURNAL_S: Final = 0.1
 QUEUE_RECORDS: Final = 20_000
 ACK_TIMEOUT_MS: Final = 120_000
+ASK_S: Final = 1.0
+"""How long the broker is waited for that is asked for the number of partitions."""
 UNAVAILABLE: Final = 69
 
 
@@ -45,7 +50,9 @@ class Feeder:
         self._journal = journal
         self._began = began
         self._rate = rate
-        self._count = kafka.partitions
+        self._count = 0
+        """Partitions; none: not asked yet."""
+        self._view = PartitionsView(kafka)
         self._stream = raw(SOURCE).physical(kafka, "")
         self._acked = acknowledged(journal)
         self._beyond: set[int] = set()
@@ -71,7 +78,7 @@ class Feeder:
         """Until it is stopped: 0; where a message was not taken, 69."""
         number, journalled = self._acked, 0.0
         while not self._stopping and self._failed is None:
-            due = int((time.time() - self._began) * self._rate)
+            due = int((time.time() - self._began) * self._rate) if self._knows_partitions() else 0
             while number < due and not self._stopping and self._send(number):
                 number += 1
             self._producer.poll(0.01)
@@ -84,6 +91,21 @@ class Feeder:
             print(f"feeder: {number - self._acked} messages not acknowledged: {self._failed}", file=sys.stderr)
             return UNAVAILABLE
         return 0
+
+    def _knows_partitions(self) -> bool:
+        """Whether it is known where messages belong; looks once a second, as every publisher does. What was sent by a
+        former number arrives before anything is sent by the new one."""
+        if self._view.age_s >= LOOK_S:
+            with contextlib.suppress(UnavailableError):
+                self._view.refresh(ASK_S)
+        if self._view.age_s >= VIEW_S:
+            return False
+        if (count := self._view.growth.count) != self._count:
+            if self._producer.flush(ACK_TIMEOUT_MS / 1000):
+                return False
+            learn_partitions(self._producer, [self._stream], count)
+            self._count = count
+        return True
 
     def _send(self, number: int) -> bool:
         made = self._world.message(number)

@@ -28,6 +28,7 @@ from sinks.postgres.export import Filters
 from streams.admin import StreamAdmin
 from streams.codec import decode
 from streams.keys import is_place_of, partition_of
+from streams.partitions import current
 from streams.records import DeadLetter, EmbeddedItem, EnrichedItem, Life, Mention, Record, TopicUpdate, TrendScore
 from streams.table import CATALOG, DEAD_LETTERS, EMBEDDED, ENRICHED, MENTIONS, SCORES, SUMMARIES, UPDATES, Stream, raw
 from tests.chaos.hostile import LIMIT_BYTES, SOURCE, Hostile, Sent, begin_of
@@ -83,7 +84,7 @@ def send(settings: Settings, messages: Iterator[Sent]) -> dict[Place, Sent]:
             }
         )
     )
-    name, count = raw(SOURCE).physical(kafka, settings.generation), kafka.partitions
+    name, count = raw(SOURCE).physical(kafka, settings.generation), current(kafka).partitions
     places: dict[Place, Sent] = {}
     refused: list[str] = []
 
@@ -112,7 +113,7 @@ def send(settings: Settings, messages: Iterator[Sent]) -> dict[Place, Sent]:
 
 def messages(settings: Settings, stream: Stream) -> Iterator[Any]:
     """All committed messages of a stream."""
-    kafka = settings.kafka()
+    kafka = current(settings.kafka())
     name, count = stream.physical(kafka, settings.generation), stream.count(kafka)
     consumer = Consumer(
         kafka.client(
@@ -242,8 +243,9 @@ def inner_rubbish(settings: Settings) -> list[tuple[Stream, int, bytes]]:
     """What no record is, and records that contradict what they stand beside: stream, partition, bytes."""
     found: list[tuple[Stream, int, bytes]] = []
     bytes_of_none = (b"\xff\xfe", b"{}", b"[]", b"\x00", b"[" * 100_000, b'{"generation":"\\ud800"}', b"NaN")
+    kafka = current(settings.kafka())
     for stream in (EMBEDDED, MENTIONS, UPDATES, ENRICHED, SUMMARIES, SCORES, CATALOG):
-        count = stream.count(settings.kafka())
+        count = stream.count(kafka)
         found += [(stream, i % count, value) for i, value in enumerate(bytes_of_none)]
 
     def changed(stream: Stream, **changes: Any) -> None:
@@ -268,7 +270,8 @@ def inner_rubbish(settings: Settings) -> list[tuple[Stream, int, bytes]]:
     changed(SCORES, counts=[2**40], version=2**53)
     changed(SCORES, publishers=2**60)
     message, mention = next((m, r) for m, r in read(settings, MENTIONS) if isinstance(r, Mention))
-    elsewhere = next(p for p in range(settings.kafka_partitions) if not is_place_of(mention.trend_id, p, 4))
+    count = kafka.partitions
+    elsewhere = next(p for p in range(count) if not is_place_of(mention.trend_id, p, count))
     found.append((MENTIONS, elsewhere, message.value()))
     return found
 

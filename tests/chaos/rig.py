@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from sinks.postgres import migrate
 from streams.admin import StreamAdmin
-from streams.errors import TrendsError
+from streams.errors import ExitCode, TrendsError
 from streams.table import EMBEDDED, MENTIONS, UPDATES, Stream, raw
 from tests.chaos.faults import Fault, Kind
 from tests.chaos.feeder import acknowledged, world_of
@@ -31,7 +31,7 @@ from tests.chaos.world import SOURCE, World
 from trends.demo import Stages
 from trends.health import ask
 from trends.runfiles import running
-from trends.settings import Settings, environment_of, load_settings
+from trends.settings import environment_of, load_settings
 from trends.stack.processes import ProcessId
 
 ROOT: Final = Path(__file__).parents[2]
@@ -88,6 +88,9 @@ class Rig:
         self._later: list[tuple[float, Any]] = []
         self._logs: list[IO[bytes]] = []
         self._scaling: list[subprocess.Popen[bytes]] = []
+        self._growing: subprocess.Popen[bytes] | None = None
+        self._grow_to = self.partitions = PARTITIONS
+        """What streams are to have, and what they have for certain."""
         self._supervisors = 0
         self.began = 0.0
 
@@ -114,7 +117,7 @@ class Rig:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in (self._feeder, self._supervisor, *self._scaling):
+        for process in (self._feeder, self._supervisor, self._growing, *self._scaling):
             if process is not None and process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(signal.SIGCONT)
@@ -164,6 +167,26 @@ class Rig:
             start_new_session=True,
         )  # fmt: skip
 
+    def _start_growing(self) -> None:
+        self._growing = subprocess.Popen(
+            [sys.executable, "-u", "-m", "trends", "streams", "grow", str(self._grow_to)],
+            cwd=ROOT, env=environment_of(self.settings), stdin=subprocess.DEVNULL, stdout=self._log("grow.log"),
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    def _watch_growth(self) -> None:
+        """A growth that was killed, or met a broker that was away, is asked for again, as whoever operates it would."""
+        code = None if self._growing is None else self._growing.poll()
+        if code is None:
+            return
+        self._growing = None
+        if code == 0:
+            self.partitions = self._grow_to
+        elif code in (-signal.SIGKILL, ExitCode.UNAVAILABLE):
+            self._start_growing()
+        else:
+            self.faults.append(f"the growth ended with {code}: {self.tail(name='grow.log')}")
+
     def _await_flows(self) -> None:
         wanted = {f"{flow}-{i}" for flow, count in self.processes.items() for i in range(count)}
         deadline = time.monotonic() + START_S
@@ -193,10 +216,10 @@ class Rig:
             if answer is not None
         }
 
-    def tail(self, lines: int = 15) -> str:
-        """The last lines of the supervisor's output."""
+    def tail(self, lines: int = 15, name: str = "run.log") -> str:
+        """The last lines of a log; of the supervisor's output by default."""
         with contextlib.suppress(FileNotFoundError):
-            text = (self.home / "logs" / "run.log").read_text(errors="replace")
+            text = (self.home / "logs" / name).read_text(errors="replace")
             return "\n".join(text.splitlines()[-lines:])
         return ""
 
@@ -213,8 +236,8 @@ class Rig:
             return state.kafka.process if state.kafka else None
         if target.startswith("shard-"):
             return state.shards[int(target.removeprefix("shard-"))].process
-        if target in ("feeder", "supervisor"):
-            child = self._feeder if target == "feeder" else self._supervisor
+        if target in ("feeder", "supervisor", "grow"):
+            child = {"feeder": self._feeder, "supervisor": self._supervisor, "grow": self._growing}[target]
             return ProcessId.of(child.pid) if child is not None and child.poll() is None else None
         return next((entry.process for entry in running(self.home) if entry.name == target), None)
 
@@ -229,6 +252,10 @@ class Rig:
                     stdout=self._log("scale.log"), stderr=subprocess.STDOUT,
                 )
             )  # fmt: skip
+            return fault.targets
+        if fault.kind is Kind.GROW:
+            self._grow_to = fault.partitions
+            self._start_growing()
             return fault.targets
         hit = {target: process for target in fault.targets if (process := self._process_of(target)) is not None}
         number = {Kind.KILL: signal.SIGKILL, Kind.TERM: signal.SIGTERM}.get(fault.kind, signal.SIGSTOP)
@@ -263,6 +290,7 @@ class Rig:
             action()
         if self._feeding and self._feeder is not None and self._feeder.poll() is not None:
             self._start_feeder()
+        self._watch_growth()
         self._watch_supervisor()
 
     def _watch_supervisor(self) -> None:
@@ -279,10 +307,16 @@ class Rig:
 
     def drain(self, timeout_s: float) -> None:
         """No more faults: everything stands again, the feeder ends, all flows read to the end; then all is stopped."""
+        deadline = time.monotonic() + timeout_s
         while self._later:
             self.tick()
             time.sleep(0.1)
         self._start_servers()
+        while self.partitions != self._grow_to and not self.faults:
+            self.tick()
+            if time.monotonic() > deadline:
+                self.faults.append(f"not grown after {timeout_s:.0f} s: {self.tail(name='grow.log')}")
+            time.sleep(0.1)
         self._feeding = False
         while self._feeder is not None:
             self._feeder.send_signal(signal.SIGTERM)
@@ -351,22 +385,23 @@ LOOK_S: Final = 0.2
 class Watcher(threading.Thread):
     """Looks at what the flows have committed, all the time, from outside."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, rig: Rig) -> None:
         super().__init__(name="watcher", daemon=True)
         self.commits = Commits()
-        self._settings = settings
+        self._rig = rig
         self._ended = threading.Event()
         self._last: dict[tuple[str, Partition], int] = {}
 
     def run(self) -> None:
-        kafka = self._settings.kafka()
+        kafka = self._rig.settings.kafka()
         flows = {}
         for flow, stream in MAIN_INPUT.items():
             name = stream.physical(kafka, GENERATION)
             client = Consumer(kafka.client(**{"group.id": kafka.id_of(GENERATION, flow)}))
-            flows[flow] = client, [TopicPartition(name, p) for p in range(PARTITIONS)]
+            flows[flow] = client, name
         while not self._ended.wait(LOOK_S):
-            for flow, (client, partitions) in flows.items():
+            for flow, (client, name) in flows.items():
+                partitions = [TopicPartition(name, p) for p in range(self._rig.partitions)]
                 with contextlib.suppress(KafkaException):
                     for found in client.committed(partitions, 1.0):
                         key = flow, (found.topic, found.partition)

@@ -11,7 +11,16 @@ from typing import Final
 
 from tests.chaos.audit import audit
 from tests.chaos.faults import ALONE_S, FIRST_S, Fault, Kind, schedule
-from tests.chaos.rig import GENERATION, MAIN_INPUT, PROCESSES, SESSION_TIMEOUT_MS, Rig, Watcher, partitions_of
+from tests.chaos.rig import (
+    GENERATION,
+    MAIN_INPUT,
+    PARTITIONS,
+    PROCESSES,
+    SESSION_TIMEOUT_MS,
+    Rig,
+    Watcher,
+    partitions_of,
+)
 from tests.chaos.world import truth_of
 from trends.verify import audit as verify
 
@@ -81,23 +90,24 @@ def chaos(
     """Runs the whole of it; the outcome says what is not as it must be."""
     outcome = Outcome(seed)
     shards = 2
-    faults = (
-        single_kills(seed, seconds) if kills_only else schedule(seed, seconds, PROCESSES, shards, freeze_s=FREEZE_S)
-    )
+    if kills_only:
+        faults = single_kills(seed, seconds)
+    else:
+        faults = schedule(seed, seconds, PROCESSES, shards, freeze_s=FREEZE_S, partitions=PARTITIONS)
     outcome.schedule = [f"{fault.at_s:6.1f} s  {fault}" for fault in faults]
     say(f"seed {seed}: {len(faults)} faults in {seconds:.0f} s, {rate:g} messages a second")
     for line in outcome.schedule:
         say(f"  {line}")
     began = time.monotonic()
     with Rig(home, seed, rate, shards=shards) as rig:
-        watcher = Watcher(rig.settings)
+        watcher = Watcher(rig)
         watcher.start()
         _inflict(rig, watcher, faults, seconds, outcome, say)
         say("draining")
         rig.drain(DRAIN_S)
         watcher.stop()
         sent = rig.acknowledged
-        outcome.counts["acknowledged"] = sent
+        outcome.counts |= {"acknowledged": sent, "partitions": rig.partitions}
         if not rig.faults:
             say(f"comparing with the truth of {sent:,} messages")
             found = audit(rig.settings, truth_of(rig.world, sent))
