@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -82,6 +83,8 @@ AHEAD_OF_ARRIVAL: Final = timedelta(hours=1)
 """By how much the clocks of a source and of the broker may differ: what is observed later than that is impossible."""
 RECENT_ITEMS: Final = 25
 """The middle of so many observation times is now: a few wrong ones among them change nothing."""
+SPARSE_GAPS: Final = 4
+"""Where items are far apart (one a day in an old archive), so many of their usual gaps stand for a day."""
 FIRST_ITEMS: Final = 9
 """So many say what time it is; before, each is believed that is possible."""
 SNAPSHOT_RECORDS: Final = 5_000
@@ -218,16 +221,18 @@ class ClusterEngine:
         """An observation time as far as it is believed, so that no wrong clock ages others, or lives for ever.
 
         Later than its arrival it is impossible. Close to its arrival it is true. Else (a replay of the past) it may lie
-        a day ahead of the items before it; what lies further ahead counts as of now.
+        a day ahead of the items before it, or more where those are sparse; what lies further ahead counts as of now.
         """
         state = self._state
         possible = _is_possible(us, arrived_us)
         if possible and (us <= state.clock_us + _AHEAD_US or (arrived_us and us >= arrived_us - _AHEAD_US)):
             return us
-        now_us = statistics.median_low(state.recent_us) if len(state.recent_us) >= FIRST_ITEMS else state.clock_us
+        now_us = limit_us = state.clock_us
+        if len(state.recent_us) >= FIRST_ITEMS:
+            now_us, limit_us = _now_and_limit(state.recent_us)
         if not now_us:
             return us if possible else arrived_us
-        return us if possible and us <= now_us + _AHEAD_US else min(us, now_us)
+        return us if possible and us <= max(limit_us, now_us + _AHEAD_US) else min(us, now_us)
 
     def _next_seq(self) -> int:
         self._state.seq += 1
@@ -693,6 +698,23 @@ def arrived_us(embedded: EmbeddedItem) -> int:
 def _is_possible(us: int, arrived_us: int) -> bool:
     """Whether something can have been observed at a time, given when it arrived."""
     return not arrived_us or us <= arrived_us + _SKEW_US
+
+
+def _now_and_limit(recent_us: Sequence[int]) -> tuple[int, int]:
+    """The middle of some observation times, and the latest that may follow them (microseconds).
+
+    From the middle up to the newest one that is reached in steps of at most a day, or of a few usual gaps; one such
+    step further. Times that are alone far ahead are never reached.
+    """
+    times = sorted(recent_us)
+    step_us = max(_AHEAD_US, SPARSE_GAPS * statistics.median_low([b - a for a, b in pairwise(times)]))
+    middle = (len(times) - 1) // 2
+    newest = times[middle]
+    for each in times[middle + 1 :]:
+        if each - newest > step_us:
+            break
+        newest = each
+    return times[middle], newest + step_us
 
 
 def _mentions(item: Observation) -> tuple[str, ...]:

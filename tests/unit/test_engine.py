@@ -252,6 +252,30 @@ def test_an_item_that_is_back_after_its_deletion_counts_again() -> None:
     assert back.updates[0].size == 2
 
 
+def test_an_item_that_is_back_after_its_topic_has_emptied_stays_there_and_counts_for_its_trends_alone() -> None:
+    running = engine()
+    [born] = running.apply([fed("1", points=4)]).updates
+    [emptied] = running.apply([embedded("1", "", hours=1, kind=Kind.DELETED)]).updates
+    assert (emptied.topic_id, emptied.life, emptied.size) == (born.topic_id, Life.FADED, 0)
+    for running_on in (running, restored_from(running)):
+        back = running_on.apply([fed("1", hours=2, points=6)])
+        assert [(e.topic_id, e.change) for e in back.enriched] == [(born.topic_id, Change.EDIT)]
+        assert [(m.weight, m.engagement.points) for m in back.mentions] == [(1, 6)]
+        assert back.updates == []
+        [next_] = running_on.apply([fed("2", hours=3)]).enriched
+        assert next_.topic_id != born.topic_id
+        assert next_.is_new_topic
+
+
+def restored_from(running: ClusterEngine) -> ClusterEngine:
+    """Another one that has read the state of this one."""
+    other = engine()
+    for records in running.snapshot():
+        other.restore([key for key, _ in records], [value for _, value in records])
+    other.finish_restore()
+    return other
+
+
 def test_a_deletion_before_its_item_is_remembered() -> None:
     running = engine()
     early = running.apply([embedded("1", "", hours=2, kind=Kind.DELETED)])

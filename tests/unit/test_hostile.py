@@ -203,6 +203,28 @@ def test_an_item_of_a_slow_source_keeps_its_time() -> None:
         assert enriched.first_seen == item.item.observed_at
 
 
+@given(
+    gap_days=st.sampled_from([0.5, 1, 2, 7]),
+    jitter=st.lists(st.floats(0, 0.99), min_size=200, max_size=200),
+    logged=st.booleans(),
+    wrong=st.none() | st.integers(10, 190),
+)
+@settings(max_examples=25, deadline=None)
+def test_an_old_archive_of_one_item_a_day_keeps_every_time(
+    gap_days: float, jitter: list[float], logged: bool, wrong: int | None
+) -> None:
+    """Replayed years later, so that arrival bears nothing out; one item of a wrong year among them changes nothing."""
+    running = engine()
+    for day, within in enumerate(jitter):
+        at = NOW - timedelta(days=2_000) + timedelta(days=(day + within) * gap_days)
+        items = [dated(day, at, NOW if logged else None)]
+        if day == wrong:
+            items.append(dated(1_000, NOW - timedelta(days=100), NOW if logged else None))
+        decided = running.apply(items).enriched
+        assert decided[0].first_seen == at.replace(microsecond=0)
+        assert all(e.first_seen <= at for e in decided[1:])
+
+
 def test_live_items_keep_their_time_while_an_old_archive_is_fed() -> None:
     running = engine()
     running.apply([dated(i, NOW - timedelta(days=3_000), NOW) for i in range(400)])
