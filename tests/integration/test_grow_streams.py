@@ -29,7 +29,9 @@ from streams.partitions import LEASE_S, LOOK_S, PartitionsView, current, growth
 from streams.producer import Publisher
 from streams.records import Kind, Observation
 from streams.table import EMBEDDED, PARTITIONS, SCORES, SOURCES, TABLE, raw
+from tests.chaos import fuzz
 from tests.conftest import LocalStack
+from trends.settings import load_settings
 
 FILE = raw("file")
 KEYED = [s for s in TABLE if s.partitions is None]
@@ -210,6 +212,23 @@ def test_a_publisher_follows_within_seconds_and_loses_nothing(small: KafkaConfig
         in_order = [p for _, p, _ in sorted(sightings)]
         assert all(b == a or (a, b) == (old, new) for a, b in pairwise(in_order))  # from old to new, and never back
     assert {partition_of(t, 4) >= 2 for t in by_trend} == {True, False}
+
+
+def test_whoever_audits_a_grown_stack_by_its_old_settings_reads_all_of_it(small: KafkaConfig, tmp_path: Path) -> None:
+    StreamAdmin(small, "g1").grow(8)
+    sent = [observation(n) for n in range(40)]
+
+    async def send() -> None:
+        async with Publisher(small, "g1") as publisher:
+            await publisher.publish(sent)
+
+    asyncio.run(send())
+    stale = load_settings(
+        home=tmp_path, kafka_bootstrap=small.bootstrap, stack=small.stack, generation="g1", kafka_partitions=2
+    )
+    found = list(fuzz.read(stale, FILE))
+    assert {r.record_id for _, r in found} == {o.record_id for o in sent}
+    assert max(message.partition() for message, _ in found) >= 4
 
 
 def test_the_command_says_what_it_does_and_a_second_run_has_nothing_to_do(
