@@ -226,7 +226,8 @@ class StateReader:
             elif time.monotonic() - moved_at > STALL_S:
                 behind = {p: (self._position[p], ends[p]) for p in self.partitions if self._position[p] < ends[p]}
                 raise UnavailableError(
-                    f"reading state from {self._stream}: no progress for {STALL_S:.0f} s at {behind}"
+                    f"reading state from {self._stream}: no progress for {STALL_S:.0f} s at {behind}. Where it is the "
+                    "same after a restart, a transaction hangs there: docs/operations.md, Lag grows"
                 )
         return True
 

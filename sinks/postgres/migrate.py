@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -84,21 +85,29 @@ async def migrate(config: PostgresConfig) -> tuple[Migrated, ...]:
 
 
 async def _migrate_shard(config: PostgresConfig, shard: int) -> Migrated:
-    connection = await connect(config, shard)
+    with _outages(place_of(config, shard)):
+        connection = await connect(config, shard)
+        try:
+            return await _migrate(connection, config, shard)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise SettingsError(
+                f"{place_of(config, shard)}: {error}. Its user needs CREATE on the database (for schemas), and "
+                "somebody must have run CREATE EXTENSION vector"
+            ) from None
+        finally:
+            await connection.close(timeout=config.connect_timeout_s)
+
+
+@contextlib.contextmanager
+def _outages(where: str) -> Iterator[None]:
+    """Says of a connection that broke in the middle (the server was killed) what it is: asyncpg's errors have many
+    faces then."""
     try:
-        return await _migrate(connection, config, shard)
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise SettingsError(
-            f"{place_of(config, shard)}: {error}. Its user needs CREATE on the database (for schemas), and somebody "
-            "must have run CREATE EXTENSION vector"
-        ) from None
+        yield
     except Exception as error:
-        # The connection broke in the middle (the server was killed): what asyncpg raises then has many faces.
         if not is_transient(error):
             raise
-        raise UnavailableError(f"{place_of(config, shard)} failed while it was migrated: {error}") from error
-    finally:
-        await connection.close(timeout=config.connect_timeout_s)
+        raise UnavailableError(f"{where} failed while it was migrated: {error}") from error
 
 
 async def _migrate(connection: asyncpg.Connection, config: PostgresConfig, shard: int) -> Migrated:
@@ -216,6 +225,7 @@ async def _settle_map(config: PostgresConfig) -> None:
     A shard that was just added gets a map that does not speak of it yet: it takes part once ``change_map`` says so.
     """
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_outages("a PostgreSQL shard"))
         connections = []
         for shard in range(config.shards):
             connection = await connect(config, shard)

@@ -449,6 +449,22 @@ async def test_migrating_again_or_from_many_processes_at_once_changes_nothing(co
     assert all(not each.applied for each in await migrate(config))
 
 
+async def test_shard_that_goes_away_at_any_moment_of_a_migration_is_named_as_away(config: PostgresConfig) -> None:
+    await migrate(config)
+    async with through_a_line(config) as (there, line):
+        line.bytes_until_cut = plenty = 1_000_000
+        await migrate(there)
+        sent = plenty - line.bytes_until_cut
+        assert sent > 1_000
+        for cut_after_bytes in range(1, sent * 9 // 10, sent // 12):  # the last bytes say goodbye
+            line.bytes_until_cut = cut_after_bytes
+            with pytest.raises(UnavailableError, match="shard"):
+                await migrate(there)
+            await asyncio.sleep(0.4)  # the line is back
+        line.bytes_until_cut = None
+        assert all(not each.applied for each in await migrate(there))
+
+
 async def test_database_of_a_newer_release_is_refused(config: PostgresConfig) -> None:
     await migrate(config)
     await query(

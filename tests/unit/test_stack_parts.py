@@ -60,7 +60,7 @@ class TestJava:
 
 
 FAKE_MAVEN = """for word in "$@"; do case $word in -DoutputDirectory=*) out=${word#*=};; esac; done
-/bin/mkdir -p "$out"; echo jar > "$out/kafka_2.13-4.4.0.jar"; echo run >> "$COUNT" """
+/bin/mkdir -p "$out"; echo jar > "$out/kafka_2.13-4.1.2.jar"; echo run >> "$COUNT" """
 
 
 class TestJars:
@@ -77,7 +77,7 @@ class TestJars:
         leftover.mkdir(parents=True)
         for _ in range(2):
             jars = kafka.prepare_jars([cache])
-            assert [jar.name for jar in jars.iterdir()] == ["kafka_2.13-4.4.0.jar"]
+            assert [jar.name for jar in jars.iterdir()] == ["kafka_2.13-4.1.2.jar"]
         assert count.read_text() == "run\n"
         assert not leftover.exists()
 
