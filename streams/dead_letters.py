@@ -25,6 +25,7 @@ from streams.errors import FailureLimitError
 from streams.io import Chunk, Partition
 from streams.keys import is_place_of, partition_of
 from streams.records import DeadLetter, Observation, Reason, Record
+from streams.table import TABLE
 
 R = TypeVar("R", bound=Record)
 
@@ -38,6 +39,8 @@ ERROR_CHARS: Final = 1_000
 HEADERS: Final = 32
 HEADER_CHARS: Final = 200
 """Of the original's headers, so many, and so much of each name and value, are shown."""
+COMPACTED: Final = frozenset(stream.record for stream in TABLE if stream.compacted and stream.record)
+"""Of these records the newest of a key counts, and one without a value says that the key is gone."""
 OWN_HEADERS: Final = 3
 """A record of ours that was never redriven has no more headers than these."""
 WINDOW_RECORDS: Final = 1_000
@@ -290,10 +293,12 @@ class Decoder(Generic[R]):
         return oks, errs
 
     def _decode(self, message: Any) -> R | None:
-        """The record; None where it was sent again for another flow."""
+        """The record; None where it was sent again for another flow, and for a key that is gone from its stream."""
         name, value = message.topic(), message.value()
         headers = headers_of_message(message)
         if headers and len(headers) > OWN_HEADERS and name not in self._raw and for_another(headers, self._flow):
+            return None
+        if value is None and self._kinds[name] in COMPACTED:
             return None
         if value is not None and len(value) > self._most[name]:
             raise RecordError(Reason.TOO_LARGE, f"{len(value):,} bytes; a record may have {self._most[name]:,}")

@@ -303,60 +303,85 @@ class Forgetter:
         return sorted({self._settings.generation, *asyncio.run(_Shards(self._postgres).generations())})
 
     def _redact(self, generation: str, scope: _Scope) -> None:
-        """Topics that have ended are told once more without the item, and what was said of its topics is said anew."""
-        quoting: dict[bytes, tuple[int, TopicUpdate]] = {}
-        for partition, key, value in self._compacted(UPDATES, generation):
-            if value is None or not _mentions(value, scope.items):
-                quoting.pop(key, None)
-                continue
-            scope.topics.add(key.decode())
-            if (update := _read(TopicUpdate, value)) is not None:
-                quoting[key] = partition, update
+        """Topics that have ended are told once more without the item, and what was said of its topics is said anew. In
+        grown streams, a record that a newer one in another partition replaces is taken away: nothing else ever would.
+        """
+        quoting = self._quoting(UPDATES, generation, scope)
+        scope.topics.update(key.decode("utf-8", "replace") for _, key in quoting)
+        said = self._said(generation, scope)
+        updates = self._newest_updates(generation, {key for _, key in (*quoting, *said)})
         name = UPDATES.physical(self._kafka, generation)
-        records = []
-        for key, (partition, update) in quoting.items():
-            if update.life in (Life.MERGED, Life.FADED):  # nobody writes about it any more
+        records: list[tuple[Any, ...]] = []
+        for partition, key in quoting:
+            if (found := updates.get(key)) is None:
+                continue
+            at, update = found
+            if at != partition:
+                records.append((name, partition, key, None, None))
+            elif update.life in (Life.MERGED, Life.FADED):  # nobody writes about it any more
                 record = _without(update, scope.items)
                 records.append((name, partition, key, encode(record), headers_of(record)))
         self._send(records)
-        stale = self._stale_summaries(generation, scope)
-        if not stale:
-            return
-        newest: dict[bytes, TopicUpdate] = {}
-        for _, key, value in self._compacted(UPDATES, generation):
-            if key in stale and value is not None and (update := _read(TopicUpdate, value)) is not None:
-                newest[key] = _without(update, scope.items)
-        name = SUMMARIES.physical(self._kafka, generation)
-        records = []
-        for key, (partition, summary) in stale.items():
-            said = _said_anew(summary, newest.get(key))
-            records.append((name, partition, key, encode(said), headers_of(said)))
+        name, records = SUMMARIES.physical(self._kafka, generation), []
+        for (partition, key), (summary, is_newest) in said.items():
+            if is_newest:
+                anew = _said_anew(summary, _without(updates[key][1], scope.items) if key in updates else None)
+                records.append((name, partition, key, encode(anew), headers_of(anew)))
+            else:
+                records.append((name, partition, key, None, None))
         self._send(records)
 
-    def _stale_summaries(self, generation: str, scope: _Scope) -> dict[bytes, tuple[int, TopicSummary]]:
-        """The newest summaries, with their partitions, of topics that the request touches, made before it."""
-        newest: dict[bytes, tuple[int, TopicSummary]] = {}
+    def _newest_updates(self, generation: str, keys: set[bytes]) -> dict[bytes, tuple[int, TopicUpdate]]:
+        """The newest updates of some topics, by version and not by the order of reading, with their partitions."""
+        newest: dict[bytes, tuple[int, TopicUpdate]] = {}
+        for partition, key, value in self._compacted(UPDATES, generation) if keys else ():
+            if key in keys and value is not None and (update := _read(TopicUpdate, value)) is not None:
+                known = newest.get(key)
+                if known is None or (update.seq, partition) >= (known[1].seq, known[0]):
+                    newest[key] = partition, update
+        return newest
+
+    def _quoting(self, stream: Stream, generation: str, scope: _Scope) -> set[tuple[int, bytes]]:
+        """Where (partition, key) the last record names an item of the request."""
+        found: set[tuple[int, bytes]] = set()
+        for partition, key, value in self._compacted(stream, generation):
+            if value is not None and _mentions(value, scope.items):
+                found.add((partition, key))
+            else:
+                found.discard((partition, key))
+        return found
+
+    def _said(self, generation: str, scope: _Scope) -> dict[tuple[int, bytes], tuple[TopicSummary, bool]]:
+        """The last summaries by partition and key of topics that the request touches, as far as they were made before
+        it, and whether each is the topic's newest."""
+        last: dict[tuple[int, bytes], TopicSummary] = {}
+        newest: dict[bytes, tuple[tuple[int, int], int]] = {}
         wanted = {topic.encode() for topic in scope.topics}
         for partition, key, value in self._compacted(SUMMARIES, generation):
-            if key in wanted and value is not None and (summary := _read(TopicSummary, value)) is not None:
-                newest[key] = partition, summary
-        return {key: each for key, each in newest.items() if each[1].created_at < scope.requested_at}
+            if key not in wanted:
+                continue
+            if value is None:
+                last.pop((partition, key), None)
+            elif (summary := _read(TopicSummary, value)) is not None:
+                last[partition, key] = summary
+        for (partition, key), summary in last.items():
+            place = ((summary.topic_seq, summary.attempt), partition)
+            newest[key] = max(newest.get(key, place), place)
+        return {
+            (partition, key): (summary, newest[key][1] == partition)
+            for (partition, key), summary in last.items()
+            if summary.created_at < scope.requested_at
+        }
 
     def _left(self, scope: _Scope) -> list[Left]:
         left = asyncio.run(_Shards(self._postgres).left(scope))
         for generation in self._generations():
             for stream in (UPDATES, CLUSTER_STATE):
-                keys: set[bytes] = set()
-                for _, key, value in self._compacted(stream, generation):
-                    if value is not None and _mentions(value, scope.items):
-                        keys.add(key)
-                    else:
-                        keys.discard(key)
-                if keys:
-                    left.append(Left(stream.physical(self._kafka, generation), "records that quote it", len(keys)))
-            if stale := self._stale_summaries(generation, scope):
+                if quoting := self._quoting(stream, generation, scope):
+                    left.append(Left(stream.physical(self._kafka, generation), "records that quote it", len(quoting)))
+            if said := self._said(generation, scope):
                 name = SUMMARIES.physical(self._kafka, generation)
-                left.append(Left(name, "summaries that may quote it", len(stale)))
+                left.append(Left(name, "summaries that may quote it", len(said)))
         return left
 
     def _compacted(self, stream: Stream, generation: str) -> Iterator[tuple[int, bytes, bytes | None]]:

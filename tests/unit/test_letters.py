@@ -61,6 +61,22 @@ def test_nobody_hides_an_observation_by_a_header_that_anyone_can_set() -> None:
     assert len(oks) == 1
 
 
+class Gone(Message):
+    """A record that says that its key is gone."""
+
+    def value(self) -> bytes:
+        return None  # type: ignore[return-value]
+
+
+def test_a_key_that_is_gone_from_a_compacted_stream_is_nothing_to_do_and_elsewhere_a_dead_letter() -> None:
+    kinds = {"u": TopicUpdate, "m": Mention}
+    decoder: Decoder[Any] = Decoder(kinds, "store")
+    messages = [Gone("u", EXAMPLES[TopicUpdate]), Gone("m", EXAMPLES[Mention])]
+    oks, errs = decoder(Chunk(messages, {}))
+    assert oks == []
+    assert [(e.stream, e.reason) for e in errs] == [("m", Reason.MISSING_FIELD)]
+
+
 @pytest.mark.parametrize("headers", [{HEADER_REDRIVEN_FROM: b"\xff"}, {HEADER_REDRIVEN_FROM: b"x", "attempts": b"y"}])
 def test_rubbish_in_the_history_is_no_history(headers: dict[str, bytes]) -> None:
     letter = letter_of(Message("r", EXAMPLES[Observation], *headers.items()), Reason.OUR_FAILURE, "e", "embed")
