@@ -1,7 +1,8 @@
 """What a second process brings, and what transactions and state cost: real flows, a real broker, real shards.
 
 - embed with the null embedder and 100 µs of work a record: one process against two;
-- store with 1 ms of latency before each batch: one process against two;
+- store with 1 ms of latency before each batch, in batches of 64 (waiting decides: what more processes are for) and of
+  512 (the cores decide, on a small machine): one process against two;
 - score with transactions and state, against the same flow without them (records flushed, then offsets committed).
 
 Processes have joined and are ready before the first record comes, so start-up is not in it. Broker, PostgreSQL and
@@ -58,6 +59,7 @@ RECORDS: Final = {"embed": 30_000, "store": 20_000, "score": 100_000}
 TRENDS: Final = 400
 WORK_US: Final = 100
 LATENCY_MS: Final = 1
+SMALL_BATCH: Final = 64
 READY_S: Final = 120.0
 DONE_S: Final = 300.0
 POLL_S: Final = 0.1
@@ -76,17 +78,22 @@ class Way:
     note: str
 
 
+_SLOW: Final = ("--latency-ms", str(LATENCY_MS))
+_WAITS: Final = f"{LATENCY_MS} ms before each batch"
 WAYS: Final = (
     Way("embed, one process", "embed", 1, ("--work-us", str(WORK_US)), f"{WORK_US} µs of work a record"),
     Way("embed, two processes", "embed", 2, ("--work-us", str(WORK_US)), f"{WORK_US} µs of work a record"),
-    Way("store, one process", "store", 1, ("--latency-ms", str(LATENCY_MS)), f"{LATENCY_MS} ms before each batch"),
-    Way("store, two processes", "store", 2, ("--latency-ms", str(LATENCY_MS)), f"{LATENCY_MS} ms before each batch"),
+    Way("store, one process", "store", 1, (*_SLOW, "--batch", str(SMALL_BATCH)), f"{_WAITS} of {SMALL_BATCH}"),
+    Way("store, two processes", "store", 2, (*_SLOW, "--batch", str(SMALL_BATCH)), f"{_WAITS} of {SMALL_BATCH}"),
+    Way("store, one, large batches", "store", 1, _SLOW, f"{_WAITS} of 512"),
+    Way("store, two, large batches", "store", 2, _SLOW, f"{_WAITS} of 512"),
     Way("score", "score", 1, (), "offsets, records and state in one transaction"),
     Way("score, plain", "score", 1, ("--plain",), "no transactions, no state: at least once, and no recovery"),
 )
 _COMPARED: Final = {
     "embed: two / one": ("embed, two processes", "embed, one process"),
     "store: two / one": ("store, two processes", "store, one process"),
+    "store, large batches: two / one": ("store, two, large batches", "store, one, large batches"),
     "score: with / without": ("score", "score, plain"),
 }
 

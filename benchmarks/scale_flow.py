@@ -130,11 +130,13 @@ def main() -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--work-us", type=float, default=0.0, help="of the core, for each record (embed)")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="before each batch (store)")
+    parser.add_argument("--batch", type=int, help="records of a batch at most (the product's setting)")
     parser.add_argument("--plain", action="store_true", help="without transactions and state (score)")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     settings = load_settings()
-    session = session_of(args, settings, limits(settings))
+    bounds = limits(settings)
+    session = session_of(args, settings, replace(bounds, chunk_records=args.batch or bounds.chunk_records))
     account = FlowAccount(session.status, settings.hang_s)
     with (
         HealthServer(settings.metrics_host, 0, account) as server,

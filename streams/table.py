@@ -91,10 +91,11 @@ class Stream:
                 return config
             # What replaces or removes a record says so until the record would have gone by itself.
             config |= {"delete.retention.ms": str(self.retention_ms)}
-        # Kafka's defaults never compact the active gigabyte: state would be read back in full at every start.
+        # Kafka's defaults never compact the active gigabyte: state would be read back in full at every start. What is
+        # in the segments that are written to is read back uncompacted, so they are small.
         return config | {
             "cleanup.policy": "compact,delete" if self.collapses else "compact",
-            "segment.bytes": str(64 * MIB),
+            "segment.bytes": str(16 * MIB),
             "segment.ms": "600000",
             "min.cleanable.dirty.ratio": "0.1",
             "max.compaction.lag.ms": "1800000",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -27,6 +27,8 @@ from trends.verify import audit as verify
 FREEZE_S: Final = SESSION_TIMEOUT_MS / 1000 + 3.0
 DRAIN_S: Final = 240.0
 TICK_S: Final = 0.1
+WHO_WORKS: Final = "-*"
+"""In place of a number: whichever process of the flow holds partitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,14 @@ class Outcome:
 
 
 def single_kills(seed: int, seconds: float) -> list[Fault]:
-    """Every flow process once, and again, each after the one before has long come back."""
-    names = [f"{flow}-{i}" for flow, count in PROCESSES.items() for i in range(count)]
+    """Every process that works, once, and again, each after the one before has long come back; of cluster's, whichever
+    has the role by then."""
+    names = [f"{flow}-{i}" for flow, count in PROCESSES.items() if flow != "cluster" for i in range(count)]
+    names.append("cluster" + WHO_WORKS)
     rng = Random(f"kills/{seed}")
     faults: list[Fault] = []
     at = FIRST_S + 4.0
-    while at < seconds:
+    while at + ALONE_S <= seconds:
         if len(faults) % len(names) == 0:
             rng.shuffle(names)
         faults.append(Fault(at, Kind.KILL, (names[len(faults) % len(names)],), alone=True))
@@ -133,7 +137,7 @@ def _inflict(
     while (passed := time.monotonic() - began) < seconds and not rig.faults:
         rig.tick()
         if pending and pending[0].at_s <= passed:
-            fault = pending.pop(0)
+            fault = _named(rig, pending.pop(0))
             mine, others = _held(rig, fault) if fault.alone else (set(), set())
             at = time.monotonic()
             hit = rig.inflict(fault)
@@ -149,6 +153,15 @@ def _inflict(
         until = at + min(took or ALONE_S, ALONE_S)
         gap = commits.longest_gap_s(flow, others, at, until)
         outcome.recoveries.append(Recovery(fault.targets[0], round(at - began, 1), _round(took), round(gap, 1)))
+
+
+def _named(rig: Rig, fault: Fault) -> Fault:
+    """The fault with the name of the process that holds partitions, where it is meant for that one."""
+    flow, found, _ = fault.targets[0].partition(WHO_WORKS)
+    if not found:
+        return fault
+    working = [name for name, held in rig.owned().items() if name.rpartition("-")[0] == flow and held]
+    return replace(fault, targets=(working[0] if working else f"{flow}-0",))
 
 
 def _round(value: float | None) -> float | None:
