@@ -21,6 +21,7 @@ from models.scoring import ScoringConfig, TrendScorer
 from models.topics import micros
 from streams.codec import RecordError, decode
 from streams.config import KafkaConfig
+from streams.dead_letters import headers_of_message
 from streams.errors import SettingsError, StateMismatchError
 from streams.groups import FlowGroup, Hold
 from streams.growth import Growth
@@ -87,7 +88,7 @@ class _Reading:
 
     def decode(self, kind: type[R], message: Any) -> R | None:
         try:
-            return decode(kind, message.value(), message.headers())
+            return decode(kind, message.value(), headers_of_message(message))
         except RecordError:
             self.unreadable += 1
             return None

@@ -44,6 +44,16 @@ class RecordError(TrendsError):
         self.reason = reason
 
 
+def refuse_key(key: bytes, expected: str) -> None:
+    """That a record of a control stream stands under the key that it says itself.
+
+    Raises:
+        RecordError: it does not, so it may be about something else than what it replaces.
+    """
+    if key != expected.encode():
+        raise RecordError(Reason.INVALID_VALUE, f"it is about {expected!r}, and stands under {key[:80]!r}")
+
+
 def encode(record: Record) -> bytes:
     """The record as UTF-8 JSON; the fields in the order in which the type declares them."""
     return _encoder.encode(record)

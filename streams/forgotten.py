@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
 from streams import metrics
-from streams.codec import RecordError, decode
+from streams.codec import RecordError, refuse_key
 from streams.config import KafkaConfig
 from streams.dead_letters import Received
 from streams.ids import item_hash
@@ -22,10 +22,11 @@ from streams.records import (
     Kind,
     LeadingItem,
     Observation,
+    Reason,
     Record,
     TopicUpdate,
 )
-from streams.state import StateReader
+from streams.state import ControlReader
 from streams.table import FORGOTTEN
 
 R = TypeVar("R", bound=Record)
@@ -57,13 +58,16 @@ class Forgotten:
         self.version = 0
         """Grows with every request."""
 
-    def take(self, key: bytes, value: bytes | None) -> None:
-        """One record of the stream; None lifts a request."""
+    def take(self, key: bytes, request: ForgetRequest | None) -> None:
+        """One record of the stream; None lifts a request.
+
+        Raises:
+            RecordError: it is one that would make others void; nothing has changed.
+        """
         name = key.decode("utf-8", "replace")
-        try:
-            request = None if value is None else decode(ForgetRequest, value)
-        except RecordError:
-            return  # somebody wrote rubbish: what stood there before still holds
+        if request is not None:
+            refuse_key(key, request.key)
+            self._check_author(request)
         self._drop(self._requests.pop(name, None))
         if request is not None:
             self._requests[name] = request
@@ -76,6 +80,17 @@ class Forgotten:
         self._known.clear()
         self.version += 1
 
+    def _check_author(self, request: ForgetRequest) -> None:
+        """All hashes of a stack have one key: with another one, nobody would be recognised any more."""
+        if request.kind is ForgetKind.ITEM:
+            return
+        try:
+            key = bytes.fromhex(request.salt or "")
+        except ValueError:
+            key = b""
+        if not request.author_hash or not 0 < len(key) <= blake2b.MAX_KEY_SIZE or self.salt not in (None, request.salt):
+            raise RecordError(Reason.INVALID_VALUE, "it has no hash of an author, or one with another key than before")
+
     def _drop(self, request: ForgetRequest | None) -> None:
         if request is None:
             return
@@ -84,6 +99,8 @@ class Forgotten:
             self._hashes.discard(item_hash(request.item_id))
         if request.author_hash:
             self._authors.discard(request.author_hash)
+            if not self._authors:
+                self.salt = None
 
     @property
     def requests(self) -> Iterable[ForgetRequest]:
@@ -135,7 +152,7 @@ class ForgottenFollower:
     def __init__(self, kafka: KafkaConfig, stage: str) -> None:
         self.now = Forgotten()
         self._dropped = metrics.FORGOTTEN.labels(stage)
-        self._reader = StateReader(kafka, FORGOTTEN.physical(kafka, ""), (0,), self.now.take)
+        self._reader = ControlReader(kafka, FORGOTTEN, ForgetRequest, self.now.take)
 
     def catch_up(self) -> None:
         """Reads to the present end.

@@ -14,12 +14,12 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from streams.broker import patiently
-from streams.codec import RecordError, decode
+from streams.codec import refuse_key
 from streams.config import KafkaConfig
 from streams.errors import StreamTableError, UnavailableError
 from streams.io import Addresser
 from streams.records import Generation, GenerationState
-from streams.state import StateReader
+from streams.state import ControlReader
 from streams.table import GENERATIONS
 
 LIVE: Final = "live"
@@ -63,19 +63,17 @@ class GenerationsFollower:
         self._live: Generation | None = None
         if not exists(kafka):
             raise StreamTableError(f"stream {_name(kafka)} does not exist; create it with `trends streams apply`")
-        self._reader = StateReader(kafka, _name(kafka), (0,), self._restore)
+        self._reader = ControlReader(kafka, GENERATIONS, Generation, self._restore)
         try:
             self._reader.catch_up(lambda: None)
         except BaseException:
             self._reader.close()
             raise
 
-    def _restore(self, key: bytes, value: bytes | None) -> None:
+    def _restore(self, key: bytes, record: Generation | None) -> None:
         name = key.decode("utf-8", "replace")
-        try:
-            record = None if value is None else decode(Generation, value)
-        except RecordError:
-            return  # somebody wrote rubbish: what stood there before still holds
+        if record is not None and name != LIVE:
+            refuse_key(key, record.name)
         if name == LIVE:
             self._live = record
         elif record is None:

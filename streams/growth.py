@@ -70,11 +70,14 @@ def growth_of(configured: int, changes: Iterable[tuple[PartitionChange, int]]) -
     """What the changes, in log order with their LogAppendTime in ms, amount to.
 
     ``configured`` counts only where there has been no change. A change that begins from another number than the one
-    that stands was overtaken by another command, and is void: the same for everyone, whatever they saw first.
+    that stands was overtaken by another command, and is void: the same for everyone, whatever they saw first. So is one
+    between numbers that are no powers of two: no command of ours writes it, and no trend could be placed by it.
     """
     steps: list[Step] = []
     prepared, count = 0, configured
     for change, at_ms in changes:
+        if not (_is_power_of_two(change.before) and _is_power_of_two(change.after)):
+            continue
         if change.after <= change.before or (steps and change.before != count):
             continue
         if change.phase is ChangePhase.PREPARING:
@@ -83,3 +86,7 @@ def growth_of(configured: int, changes: Iterable[tuple[PartitionChange, int]]) -
         steps.append(Step(change.before, change.after, at_ms))
         count = change.after
     return Growth(count, tuple(steps), prepared if prepared > count else None)
+
+
+def _is_power_of_two(number: int) -> bool:
+    return number > 0 and number & (number - 1) == 0

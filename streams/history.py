@@ -16,13 +16,12 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.broker import passes, patiently
-from streams.codec import decode
 from streams.config import KafkaConfig
 from streams.dead_letters import Clock, now_utc
 from streams.errors import StreamTableError, UnavailableError
 from streams.io import Addresser, Outgoing, Partition
 from streams.partitions import LOOK_S, PartitionsView, learn_partitions
-from streams.producer import read_compacted
+from streams.producer import read_cursor
 from streams.records import SourceCursor
 from streams.session import refuse
 from streams.table import CURSORS, Stream
@@ -113,14 +112,7 @@ def reached(kafka: KafkaConfig, generation: str) -> bytes | None:
     Raises:
         UnavailableError: the broker does not answer.
     """
-    found: list[bytes | None] = [None]
-
-    def restore(key: bytes, value: bytes | None) -> None:
-        if key == _cursor_key(generation).encode():
-            found[0] = value
-
-    read_compacted(kafka, CURSORS.physical(kafka, generation), restore)
-    return None if found[0] is None else bytes(decode(SourceCursor, found[0]).cursor)
+    return read_cursor(kafka, _cursor_key(generation))
 
 
 def forget(kafka: KafkaConfig, generation: str) -> None:

@@ -32,7 +32,7 @@ from streams.codec import (
     decode,
 )
 from streams.config import KafkaConfig
-from streams.dead_letters import Clock, now_utc
+from streams.dead_letters import Clock, headers_of_message, now_utc
 from streams.errors import TrendsError, UnavailableError
 from streams.io import Addresser, Outgoing
 from streams.keys import partition_of
@@ -515,7 +515,7 @@ def _hash(key: bytes | None) -> int:
 
 def _decoded(message: Any) -> DeadLetter | None:
     try:
-        return decode(DeadLetter, message.value(), message.headers())
+        return decode(DeadLetter, message.value(), headers_of_message(message))
     except RecordError:  # not ours: nobody can say what it was
         return None
 

@@ -68,6 +68,10 @@ FORGOTTEN = Counter(
     "trends_forgotten_total", "Records that were dropped or cut because their item or author is to be forgotten.",
     ["stage"],
 )  # fmt: skip
+CONTROL_REFUSED = Counter(
+    "trends_control_refused_total", "Records of a control stream that were passed over because they cannot be taken.",
+    ["stream"],
+)  # fmt: skip
 DB_CONNECTIONS = Gauge("db_connections_active", "Open connections to a database.", ["database"])
 DB_QUERY_SECONDS = Histogram("db_query_duration_seconds", "Seconds of a read query.", ["query_type"], buckets=_SECONDS)
 PROCESS_RESTARTS = Counter(

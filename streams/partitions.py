@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.broker import passes, patiently
 from streams.codec import RecordError, decode
 from streams.config import KafkaConfig
+from streams.dead_letters import headers_of_message
 from streams.errors import UnavailableError
 from streams.growth import Growth, Step, growth_of
 from streams.records import PartitionChange
@@ -146,7 +147,7 @@ class PartitionsView:
     @staticmethod
     def _decoded(message: Any) -> list[tuple[PartitionChange, int]]:
         try:
-            return [(decode(PartitionChange, message.value(), message.headers()), message.timestamp()[1])]
+            return [(decode(PartitionChange, message.value(), headers_of_message(message)), message.timestamp()[1])]
         except RecordError:
             return []  # somebody else's rubbish: no change
 

@@ -16,7 +16,7 @@ import msgspec
 from confluent_kafka import KafkaException, Producer
 
 from streams import metrics
-from streams.codec import RecordError, decode
+from streams.codec import refuse_key
 from streams.config import KafkaConfig
 from streams.dead_letters import Clock, count_letters, now_utc, unsent_letter
 from streams.errors import UnavailableError
@@ -24,7 +24,7 @@ from streams.forgotten import Forgotten, ForgottenFollower
 from streams.io import Addresser, Outgoing
 from streams.partitions import LOOK_S, VIEW_S, PartitionsView, learn_partitions
 from streams.records import Observation, Reason, SourceCursor, TrendDefinition
-from streams.state import StateReader
+from streams.state import ControlReader
 from streams.table import CATALOG, CURSORS, DEAD_LETTERS, RAW, raw
 
 DELIVERY_TIMEOUT_S: Final = 60.0
@@ -164,14 +164,7 @@ class Publisher:
 
     async def load_cursor(self, connector: str) -> bytes | None:
         """The connector's own JSON as it was saved last; None where there is none yet."""
-        found: list[bytes | None] = [None]
-
-        def restore(key: bytes, value: bytes | None) -> None:
-            if key == connector.encode():
-                found[0] = value
-
-        await asyncio.to_thread(read_compacted, self._kafka, self._address.name(CURSORS), restore)
-        return None if found[0] is None else bytes(decode(SourceCursor, found[0]).cursor)
+        return await asyncio.to_thread(read_cursor, self._kafka, connector)
 
     async def save_cursor(self, connector: str, cursor: bytes, items: int) -> None:
         """Saves a cursor (JSON), after what it covers was acknowledged.
@@ -231,17 +224,27 @@ def _settle(future: asyncio.Future[None], error: str | None) -> None:
         future.set_exception(UnavailableError(f"not acknowledged: {error}"))
 
 
-def read_compacted(kafka: KafkaConfig, stream: str, restore: Callable[[bytes, bytes | None], None]) -> None:
-    """Reads a one-partition compacted stream from its beginning to its end, in log order.
+def read_cursor(kafka: KafkaConfig, connector: str) -> bytes | None:
+    """A cursor (JSON) as it was saved last; None where there is none yet.
 
     Raises:
         UnavailableError: the broker does not answer.
     """
-    reader = StateReader(kafka, stream, (0,), restore)
+    found: bytes | None = None
+
+    def take(key: bytes, record: SourceCursor | None) -> None:
+        nonlocal found
+        if key == connector.encode():
+            if record is not None:
+                refuse_key(key, record.connector)
+            found = None if record is None else bytes(record.cursor)
+
+    reader = ControlReader(kafka, CURSORS, SourceCursor, take)
     try:
         reader.catch_up(lambda: None)
     finally:
         reader.close()
+    return found
 
 
 class CatalogFollower:
@@ -249,16 +252,12 @@ class CatalogFollower:
 
     def __init__(self, kafka: KafkaConfig, generation: str, update: Callable[[TrendDefinition], None]) -> None:
         self._update = update
-        self._refused = 0
-        self._reader = StateReader(kafka, CATALOG.physical(kafka, generation), (0,), self._restore)
+        self._reader = ControlReader(kafka, CATALOG, TrendDefinition, self._take)
 
-    def _restore(self, key: bytes, value: bytes | None) -> None:
-        if value is None:
-            return
-        try:
-            self._update(decode(TrendDefinition, value))
-        except RecordError:
-            self._refused += 1  # somebody wrote rubbish to the catalogue: the others still count
+    def _take(self, key: bytes, definition: TrendDefinition | None) -> None:
+        if definition is not None:
+            refuse_key(key, definition.trend_id)
+            self._update(definition)
 
     def catch_up(self) -> None:
         """Reads to the present end."""

@@ -45,7 +45,7 @@ from streams import metrics
 from streams.births import Birth, Births
 from streams.broker import passes, patiently
 from streams.config import KafkaConfig
-from streams.dead_letters import Received
+from streams.dead_letters import Received, headers_of_message
 from streams.errors import (
     FencedError,
     OffsetsExpiredError,
@@ -980,9 +980,8 @@ class Session:
             if found == home or found == self.place(trend_id) or not is_place_of(trend_id, found, count):
                 here.append(each)
             else:
-                elsewhere.append(
-                    Outgoing(message.topic(), home, message.key(), message.value(), message.headers() or None)
-                )
+                headers: Any = headers_of_message(message)
+                elsewhere.append(Outgoing(message.topic(), home, message.key(), message.value(), headers or None))
         if not elsewhere:
             return received, []
         metrics.FORWARDED.labels(self.spec.name).inc(len(elsewhere))

@@ -11,16 +11,23 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from streams import metrics
 from streams.broker import passes, patiently
+from streams.codec import decode
 from streams.config import KafkaConfig
+from streams.dead_letters import headers_of_message
 from streams.errors import StateMismatchError, UnavailableError
 from streams.io import Outgoing, Partition
+from streams.records import Record
+from streams.table import Stream
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Record)
 
 COVER_PREFIX: Final = b"\x00cover:"
 """Keys of cover records. No flow's own key starts with it: no record that was decoded holds a NUL character."""
@@ -173,19 +180,17 @@ class StateReader:
             self.unreadable = f"{self._stream} holds a record that cannot be read ({type(error).__name__}: {error})"
 
     def _cover(self, partition: int, key: bytes, value: bytes | None) -> None:
-        if value is None:  # a rewrite of this state has begun
-            covered = parse_cover(key, b"0")[0]
-            self.covers[partition].pop(covered, None)
-            self._versions.pop((partition, covered), None)
-            self.versions = set(self._versions.values())
-            return
         try:
-            covered, offset, version = parse_cover(key, value)
+            covered, offset, version = parse_cover(key, b"0" if value is None else value)
         except ValueError as error:
             self.unreadable = f"{self._stream}/{partition} holds a cover under {key[:80]!r} that is none ({error})"
             return
-        self.covers[partition][covered] = offset
-        self._versions[partition, covered] = version
+        if value is None:  # a rewrite of this state has begun
+            self.covers[partition].pop(covered, None)
+            self._versions.pop((partition, covered), None)
+        else:
+            self.covers[partition][covered] = offset
+            self._versions[partition, covered] = version
         self.versions = set(self._versions.values())
 
     def catch_up(
@@ -234,6 +239,43 @@ class StateReader:
     def close(self) -> None:
         """Leaves the broker."""
         self._consumer.close()
+
+
+class ControlReader(StateReader, Generic[R]):
+    """Reads a control stream (the catalogue, cursors, generations, requests): records in one partition, no covers.
+
+    It steers every process, and rubbish in it is not the flow's own broken state: what cannot be decoded, and what
+    ``take`` refuses with whatever exception, is passed over, counted and told; what stood under its key before still
+    holds, and what comes after it is taken.
+    """
+
+    def __init__(
+        self, kafka: KafkaConfig, stream: Stream, kind: type[R], take: Callable[[bytes, R | None], None]
+    ) -> None:
+        """``take``: key and record, in log order; None: the key is gone."""
+        super().__init__(kafka, stream.physical(kafka, ""), (0,), _ignored)
+        self._kind = kind
+        self._take_one = take
+
+    def _apply(self, messages: list[Any], keys: list[bytes]) -> None:
+        for message, key in zip(messages, keys, strict=True):
+            try:
+                value = message.value()
+                record = None if value is None else decode(self._kind, value, headers_of_message(message))
+                self._take_one(key, record)
+            except Exception as error:
+                metrics.CONTROL_REFUSED.labels(self._stream).inc()
+                log.warning(
+                    "%s/0/%d is passed over, what stood under %r before still holds: %s",
+                    self._stream, message.offset(), key[:80], error,
+                )  # fmt: skip
+
+    def _take(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+        """Nothing to settle at the end."""
+
+
+def _ignored(key: bytes, value: bytes | None) -> None:
+    """A control reader takes records, not bytes."""
 
 
 def _one_by_one(

@@ -195,9 +195,19 @@ def _check_same(record: Generation, wanted: Wanted) -> None:
 
 
 def read_plan(settings: Settings, record: Generation) -> Plan | None:
-    """The plan of a generation, with how far it has come; None: there is none yet."""
+    """The plan of a generation, with how far it has come; None: there is none yet.
+
+    Raises:
+        GenerationError: what is recorded as its plan is none.
+    """
     cursor = reached(settings.kafka(), record.name)
-    return None if cursor is None else msgspec.json.decode(cursor, type=Plan)
+    try:
+        return None if cursor is None else msgspec.json.decode(cursor, type=Plan)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise GenerationError(
+            f"the plan of generation {record.name}, in the stream of cursors, cannot be read ({error}): "
+            f"`trends generations drop {record.name}`, and build it again under another name"
+        ) from None
 
 
 def _make_plan(settings: Settings, target: Settings, record: Generation) -> Plan:

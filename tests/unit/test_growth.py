@@ -46,6 +46,13 @@ def test_a_change_that_was_overtaken_is_void_for_everyone() -> None:
     assert growth_of(4, [change(4, 8, 1), change(8, 4, 2)]) == Growth(8, (Step(4, 8, 1),))
 
 
+def test_a_change_to_what_no_trend_could_be_placed_by_is_void() -> None:
+    for before, after in ((4, 7), (4, 1000), (3, 6), (5, 8)):
+        for phase in ChangePhase:
+            assert growth_of(4, [change(before, after, 1, phase)]) == Growth(4)
+    assert growth_of(4, [change(4, 12, 1), change(4, 8, 2)]) == Growth(8, (Step(4, 8, 2),))
+
+
 def test_a_new_partition_is_the_child_of_the_one_that_held_its_trends() -> None:
     assert [TWICE.parent(p) for p in range(16)] == [None] * 4 + [0, 1, 2, 3] + list(range(8))
     assert [(child, step.after) for child, step in TWICE.children(0)] == [(4, 8), (8, 16)]

@@ -9,6 +9,7 @@ everything that follows from it. What is written meanwhile is read only to expla
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -21,11 +22,13 @@ import msgspec
 
 from flows.since import Since
 from sinks.postgres import PostgresConfig
+from streams.codec import RecordError, decode
+from streams.dead_letters import headers_of_message
 from streams.errors import UnavailableError
 from streams.forgotten import Forgotten
 from streams.generations import read_generations
 from streams.partitions import growth
-from streams.records import GenerationState
+from streams.records import ForgetRequest, GenerationState
 from streams.table import (
     DEAD_LETTERS,
     EMBEDDED,
@@ -176,7 +179,11 @@ class _Audit:
 
         def take(_part: Part, messages: list[Any]) -> None:
             for message in messages:
-                self._forgotten.take(message.key() or b"", message.value())
+                with contextlib.suppress(RecordError):  # rubbish, which no flow takes either
+                    request = None
+                    if message.value() is not None:
+                        request = decode(ForgetRequest, message.value(), headers_of_message(message))
+                    self._forgotten.take(message.key() or b"", request)
 
         self._log.read({part.name: (part, take)}, lambda _: None)
         before = self._began - FORGOTTEN_AFTER
