@@ -13,6 +13,8 @@ SOURCE ?=
 KEEP ?=
 # `make test ARGS="-k router"`: more arguments for pytest. `make bench NAMES=embed`: which benchmarks.
 ARGS ?=
+# Tests side by side; each worker starts servers of its own (0.6 GB). WORKERS=0: one after the other, in this process.
+WORKERS ?= 2
 NAMES ?= embed kafka pipeline
 # `make chaos SEED=7 MINUTES=10`; `make fuzz SEED=7 RECORDS=100000`.
 SEED ?= 1
@@ -37,8 +39,8 @@ setup: $(BASE) ## The virtual environment with what the product needs
 demo: $(BASE) ## Everything in one command: stack, data, rising trends, report
 	@$(PYTHON) -m trends demo $(if $(DATA),--data "$(DATA)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(KEEP),--keep)
 
-test: $(DEV) ## All tests that need neither torch nor vLLM (real Kafka and PostgreSQL, started once)
-	@$(PYTHON) -m pytest -m "not torch and not vllm" $(ARGS)
+test: $(DEV) ## All tests that need neither torch nor vLLM (real Kafka and PostgreSQL)
+	@$(PYTHON) -m pytest -m "not torch and not vllm" -n $(WORKERS) --dist loadgroup $(ARGS)
 
 test-all: test test-torch test-vllm ## The tests that need torch or vLLM as well, each in an environment of its own
 

@@ -118,8 +118,13 @@ def run(args: argparse.Namespace, tell: Callable[[str], None]) -> Result:
     read: dict[str, dict[str, Any]] = {}
     with own_stack(kafka_disk_mib=DISK_MIB) as settings:
         _as_in_production(settings.kafka())
-        for case in cases:
-            found = read[case.name] = _measure(settings, case, updates, tell)
+        # All are written before the first is read: the broker has nothing else to do then.
+        filled = [(case, *_filled(settings.kafka(), case, updates, tell)) for case in cases]
+        for case, kafka, _ in filled:
+            _compacted(settings, case.stream.physical(kafka, GENERATION), tell)
+        for case, kafka, written in filled:
+            found = _read_back(kafka, case.flow) | {"keys": written // updates, "written": written}
+            read[case.name] = found
             rows.append(Row(case.name, (1_000 * found["seconds"],), _note(found)))
             tell(f"{case.name}: {found['seconds']:.1f} s, {_note(found)}")
         seconds = _take_over(settings, round(TAKE_OVER_ITEMS * min(1.0, 10 * scale)), tell)
@@ -152,24 +157,15 @@ def _projection(points: Sequence[tuple[int, dict[str, Any]]]) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------- filling a stream
 
 
-def _measure(settings: Settings, case: Case, updates: int, tell: Callable[[str], None]) -> dict[str, Any]:
-    kafka = replace(settings.kafka(), stack=f"b{uuid4().hex[:8]}")
-    name = case.stream.physical(kafka, GENERATION)
-    admin = _admin(kafka)
-    _made(admin, kafka, [case.stream])
-    try:
-        written, began = 0, time.monotonic()
-        for number in range(updates):
-            written += _produce(kafka, name, case.stream.count(kafka), case.records())
-            tell(
-                f"{case.name}: update {number + 1} of {updates}, {written / (time.monotonic() - began):,.0f} records/s"
-            )
-        on_disk = _compacted(settings, name, tell)
-        found = _read_back(kafka, case.flow)
-    finally:
-        for future in admin.delete_topics([name]).values():
-            future.result(60)
-    return found | {"keys": written // updates, "written": written, "disk_mb": round(on_disk / 1e6)}
+def _filled(kafka: KafkaConfig, case: Case, updates: int, tell: Callable[[str], None]) -> tuple[KafkaConfig, int]:
+    """A state stream under a stack name of its own, and the records that were written to it."""
+    kafka = replace(kafka, stack=f"b{uuid4().hex[:8]}")
+    _made(_admin(kafka), kafka, [case.stream])
+    written, began = 0, time.monotonic()
+    for number in range(updates):
+        written += _produce(kafka, case.stream.physical(kafka, GENERATION), case.stream.count(kafka), case.records())
+        tell(f"{case.name}: update {number + 1} of {updates}, {written / (time.monotonic() - began):,.0f} records/s")
+    return kafka, written
 
 
 def _admin(kafka: KafkaConfig) -> AdminClient:
@@ -229,8 +225,8 @@ def _as_in_production(kafka: KafkaConfig) -> None:
         future.result(30)
 
 
-def _compacted(settings: Settings, name: str, tell: Callable[[str], None]) -> int:
-    """Waits until the broker's cleaner has nothing left to do; the bytes of the stream on disk.
+def _compacted(settings: Settings, name: str, tell: Callable[[str], None]) -> None:
+    """Waits until the broker's cleaner has nothing left to do.
 
     Raises:
         RuntimeError: it is not done in ``COMPACTION_S``.
@@ -243,7 +239,6 @@ def _compacted(settings: Settings, name: str, tell: Callable[[str], None]) -> in
         time.sleep(1)
     size = sum(size for partition in data.glob(f"{name}-*") for _, size in _segments(partition))
     tell(f"compacted to {size / 1e6:,.0f} MB in {time.monotonic() - began:.0f} s")
-    return size
 
 
 def _dirty(data: Path, name: str) -> float:

@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: servers that are started once a run, where a test asks for them."""
+"""Fixtures that every test may use: servers that are started once a worker, where a test asks for them."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ class LocalStack:
     def kafka_named(self, **more: object) -> KafkaConfig:
         """A configuration whose streams and ids no other test uses; ``more`` replaces fields (partitions=…)."""
         return replace(self.kafka, stack=f"t{uuid.uuid4().hex[:10]}", **more)  # type: ignore[arg-type]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers the tests of a file stay with one of them (`--dist loadgroup`), and so do those that read
+    one end-to-end run: each worker has servers of its own."""
+    for item in items:
+        group = "end to end" if item.path.name in ("test_end_to_end.py", "test_verify.py") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
