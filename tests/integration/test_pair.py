@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -323,6 +324,13 @@ def test_state_that_cannot_be_read_is_an_error_that_names_the_rebuild(own: Kafka
     assert "trends state rebuild count" in flow.said(again)
 
 
+def trends(*arguments: str, **environment: str) -> str:
+    """What a command prints."""
+    command = [sys.executable, "-m", "trends", *arguments]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
 def test_records_deleted_unread_are_an_error(own: KafkaConfig, flow: Flow) -> None:
     send(own, 400)
     process = flow.start("a")
@@ -359,6 +367,11 @@ def test_records_deleted_unread_are_skipped_and_recorded_where_an_operator_says_
     gaps = [decode(Gap, value) for _, value in read(own, GAPS)]
     assert {gap.partition: gap.first for gap in gaps} == before
     assert sum(gap.until - gap.first for gap in gaps) == 400
+    shown = trends("streams", "gaps", "--json", TRENDS_KAFKA_BOOTSTRAP=own.bootstrap, TRENDS_STACK=own.stack)
+    assert {(row["partition"], row["first"], row["until"]) for row in json.loads(shown)} == {
+        (gap.partition, gap.first, gap.until) for gap in gaps
+    }
+    assert f"{before[0]}–" in trends("streams", "gaps", TRENDS_KAFKA_BOOTSTRAP=own.bootstrap, TRENDS_STACK=own.stack)
 
 
 def test_a_stream_that_ends_before_what_was_read_of_it_is_an_error(own: KafkaConfig, flow: Flow) -> None:

@@ -1,18 +1,22 @@
-"""``trends streams list | apply | describe | grow``: the stream table, and what the broker has of it."""
+"""``trends streams list | apply | describe | grow | gaps``: the stream table, and what the broker has of it."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from msgspec import to_builtins
 from rich.table import Column, Table
 
 from streams.admin import StreamAdmin, StreamState
 from streams.codec import json_schema
 from streams.errors import ExitCode, SettingsError
 from streams.growth import Growth
-from streams.table import TABLE, Stream, by_name
+from streams.records import Gap
+from streams.state import ControlReader
+from streams.table import GAPS, TABLE, Stream, by_name
 from trends.cli.context import GenerationOption, current_settings
 from trends.cli.output import JsonOption, out, progress, show
 from trends.following import following
@@ -25,6 +29,7 @@ def register(app: typer.Typer) -> None:
     group.command()(apply)
     group.command()(describe)
     group.command()(grow)
+    group.command()(gaps)
     app.add_typer(group, name="streams")
 
 
@@ -156,6 +161,45 @@ def grow(
         out().print(f"every keyed stream has {report.after} partitions; nothing to do")
         return
     show(asdict(report) | {"dry_run": dry_run}, as_json, render)
+
+
+def gaps(as_json: JsonOption = False) -> None:
+    """Show what flows have skipped because it was deleted before they read it (`trends run --on-gap skip`).
+
+    One row for each hole, of all generations; offsets count transaction markers, so there were at most so many records.
+
+    \b
+    Examples:
+      trends streams gaps
+      trends streams gaps --json | jq 'map(.until - .first) | add'
+    """
+    found: dict[bytes, Gap] = {}
+
+    def take(key: bytes, gap: Gap | None) -> None:
+        if gap is None:
+            found.pop(key, None)
+        else:
+            found[key] = gap
+
+    reader = ControlReader(current_settings().kafka(), GAPS, Gap, take)
+    with closing(reader):
+        reader.catch_up(lambda: None)
+    rows = sorted(found.values(), key=lambda gap: gap.accepted_at)
+
+    def render() -> Table:
+        table = Table("skipped at", "generation", "flow", Column("stream", no_wrap=True), "offsets", "how many", "by",
+                      box=None, header_style="bold")  # fmt: skip
+        for gap in rows:
+            table.add_row(
+                f"{gap.accepted_at:%Y-%m-%d %H:%M:%S}", gap.generation, gap.flow, f"{gap.stream}/{gap.partition}",
+                f"{gap.first}–{gap.until - 1}", f"{gap.until - gap.first:,}", gap.process,
+            )  # fmt: skip
+        return table
+
+    if not rows and not as_json:
+        out().print("nothing was skipped")
+        return
+    show([to_builtins(gap) for gap in rows], as_json, render)
 
 
 def _tell_growth(growth: Growth, configured: int) -> None:
