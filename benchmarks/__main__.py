@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.harness import Result, show, write_json
+from benchmarks.harness import Result, Scores, show, write_json
 from streams.errors import TrendsError
 
 BENCHMARKS = {
@@ -19,9 +19,10 @@ BENCHMARKS = {
     "verify": "how fast an audit is and in how much memory, against reading the same streams alone",
     "scale": "two processes against one, and what transactions and state cost",
     "recovery": "reading state back from the log after many updates a key, and a stand-by's take-over",
+    "clustering": "topics against known stories, in several orders; models alone and through the pipeline",
     "pipeline": "end to end, against the bare embedder and against encode-512-then-INSERT-one-by-one",
 }
-"""Each is a module of this package with ``run(args, tell) -> Result``."""
+"""Each is a module of this package with ``run(args, tell) -> Result``, or ``Scores`` where quality is measured."""
 
 
 def main() -> int:
@@ -37,6 +38,19 @@ def main() -> int:
     run.add_argument("--items", type=int, default=0, help="items or records of a run (default: each benchmark's own)")
     run.add_argument("--updates", type=int, default=0, help="recovery: how often each key is written (default 20)")
     run.add_argument("--data", type=Path, help="a CSV or JSONL file with titles, instead of the synthetic world")
+    run.add_argument("--label", metavar="COLUMN", help="clustering: the column with the known story (default: by name)")
+    run.add_argument(
+        "--map",
+        metavar="FIELD=COLUMN",
+        action="append",
+        default=[],
+        help="which column is which field, as of a file source",
+    )
+    run.add_argument(
+        "--dilute", type=Path, metavar="FILE", help="clustering: unlabelled posts to put among the labelled"
+    )
+    run.add_argument("--seed", type=int, default=1, help="of whatever is drawn by chance (default 1)")
+    run.add_argument("--models-only", action="store_true", help="quality: leave out the run through the pipeline")
     run.add_argument("--json", type=Path, help="write the results, with facts about the machine, to this file")
     args = parser.parse_args()
     console = Console(highlight=False)
@@ -46,7 +60,7 @@ def main() -> int:
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
     notes = Console(stderr=True, highlight=False)
-    results: list[Result] = []
+    results: list[Result | Scores] = []
     try:
         for name in args.names:
             result = import_module(f"benchmarks.{name}").run(args, lambda line: notes.print(f"[dim]… {line}[/dim]"))

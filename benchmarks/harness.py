@@ -43,6 +43,24 @@ class Result:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """One way of doing it: how good its outcome is, by the names of the measures."""
+
+    name: str
+    values: dict[str, float]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The outcome of a benchmark of quality: no rates, so no medians; seeded, so the same on every machine."""
+
+    name: str
+    rows: tuple[Measures, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
     packages = ("bytewax", "confluent-kafka", "onnxruntime", "numpy", "asyncpg")
@@ -84,22 +102,41 @@ def in_turns(rounds: int, ways: dict[str, Callable[[], float]], tell: Callable[[
     return rates
 
 
-def show(result: Result, console: Console) -> None:
+def show(result: Result | Scores, console: Console) -> None:
     """The result as a table for people."""
+    console.print(_scores(result) if isinstance(result, Scores) else _rates(result))
+    if isinstance(result, Result):
+        for name, ratio in result.ratios.items():
+            console.print(f"  {name}: [bold]{ratio:.2f}[/bold]")
+    for name, fact in result.facts.items():
+        console.print(f"  [dim]{name}: {fact}[/dim]")
+
+
+def _rates(result: Result) -> Table:
     table = Table(title=f"{result.name} ({result.unit})", title_justify="left", box=None, header_style="bold")
     for column, justify in (("way", "left"), ("median", "right"), ("min", "right"), ("max", "right"), ("", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for row in result.rows:
         figures = (row.median, min(row.rates), max(row.rates))
         table.add_row(row.name, *(f"{figure:,.0f}" for figure in figures), row.note)
-    console.print(table)
-    for name, ratio in result.ratios.items():
-        console.print(f"  {name}: [bold]{ratio:.2f}[/bold]")
-    for name, fact in result.facts.items():
-        console.print(f"  [dim]{name}: {fact}[/dim]")
+    return table
 
 
-def write_json(results: Sequence[Result], path: Path) -> None:
+def _scores(result: Scores) -> Table:
+    table = Table(title=result.name, title_justify="left", box=None, header_style="bold")
+    table.add_column("way")
+    for measure in result.rows[0].values:
+        table.add_column(measure, justify="right")
+    table.add_column("")
+    for row in result.rows:
+        table.add_row(row.name, *(f"{value:.3f}" for value in row.values.values()), row.note)
+    return table
+
+
+def write_json(results: Sequence[Result | Scores], path: Path) -> None:
     """All results with the facts of the machine, as one JSON file."""
-    rows = [asdict(r) | {"medians": {row.name: row.median for row in r.rows}} for r in results]
+    rows = [
+        asdict(r) | ({"medians": {row.name: row.median for row in r.rows}} if isinstance(r, Result) else {})
+        for r in results
+    ]
     path.write_bytes(orjson.dumps({"machine": machine(), "results": rows}, option=orjson.OPT_INDENT_2) + b"\n")

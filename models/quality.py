@@ -1,4 +1,4 @@
-"""How well a clustering agrees with a known one: BCubed precision, recall and F1, NMI, adjusted Rand index.
+"""How well a clustering agrees with a known one: BCubed precision, recall, F1; NMI, adjusted Rand index, completeness.
 
 All from the contingency table of two labellings of the same items; numpy only. Which clustering is measured is the
 caller's affair.
@@ -33,6 +33,8 @@ class Agreement:
     """Mutual information over the arithmetic mean of the entropies (Strehl and Ghosh 2002)."""
     ari: float
     """Rand index adjusted for chance (Hubert and Arabie 1985)."""
+    completeness: float
+    """How far a class is together: 1 - H(cluster | class) / H(cluster) (Rosenberg and Hirschberg 2007)."""
 
 
 def agreement(found: Sequence[Hashable], truth: Sequence[Hashable]) -> Agreement:
@@ -60,6 +62,7 @@ def agreement(found: Sequence[Hashable], truth: Sequence[Hashable]) -> Agreement
         f1=2 * precision * recall / (precision + recall),
         nmi=_nmi(n, of_cluster[cells[0]], of_class[cells[1]], of_cluster, of_class, total),
         ari=_ari(n, of_cluster, of_class, total),
+        completeness=_completeness(n, of_class[cells[1]], of_cluster, total),
     )
 
 
@@ -79,6 +82,13 @@ def _nmi(n: Floats, rows: Floats, columns: Floats, clusters: Floats, classes: Fl
         return 1.0  # one cluster, one class
     mutual = float((n / total * np.log(n * total / (rows * columns))).sum())
     return min(1.0, max(0.0, mutual / mean))
+
+
+def _completeness(n: Floats, columns: Floats, clusters: Floats, total: float) -> float:
+    entropy = _entropy(clusters, total)
+    if entropy <= 0.0:
+        return 1.0  # one cluster
+    return min(1.0, max(0.0, 1.0 + float((n / total * np.log(n / columns)).sum()) / entropy))
 
 
 def _pairs(counts: Floats) -> float:

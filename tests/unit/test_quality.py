@@ -27,6 +27,8 @@ def test_nmi_and_ari_by_hand() -> None:
     assert measured.nmi == pytest.approx(mutual / ((found + math.log(2)) / 2))
     # one pair together in both, three in clusters, two in classes, six in all
     assert measured.ari == pytest.approx((1 - 3 * 2 / 6) / ((3 + 2) / 2 - 3 * 2 / 6))
+    # of class a all are in one cluster; of class b half each way
+    assert measured.completeness == pytest.approx(1 - 0.5 * math.log(2) / found)
 
 
 @given(labels)
