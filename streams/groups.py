@@ -24,7 +24,6 @@ from streams.session import FlowSpec
 TIMEOUT_S: Final = 20.0
 JOIN_S: Final = 30.0
 """How long joining an empty group may take."""
-SESSION_MS: Final = 10_000
 MAX_POLL_MS: Final = 900_000
 """Between two calls of :meth:`Hold.keep`."""
 
@@ -119,8 +118,9 @@ class Hold:
                     "client.id": f"{group.name}.state-tool",
                     "group.id": group.name,
                     "partition.assignment.strategy": "cooperative-sticky" if spec.role else "range",
-                    "session.timeout.ms": SESSION_MS,
-                    "heartbeat.interval.ms": SESSION_MS // 10,
+                    # As a process of the flow: one that is run again after it was killed waits for its own as long.
+                    "session.timeout.ms": group.kafka.session_timeout_ms,
+                    "heartbeat.interval.ms": max(group.kafka.session_timeout_ms // 10, 100),
                     "max.poll.interval.ms": MAX_POLL_MS,
                     "enable.auto.commit": False,
                     "auto.offset.reset": "error",
