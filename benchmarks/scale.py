@@ -83,12 +83,12 @@ _WAITS: Final = f"{LATENCY_MS} ms before each batch"
 WAYS: Final = (
     Way("embed, one process", "embed", 1, ("--work-us", str(WORK_US)), f"{WORK_US} µs of work a record"),
     Way("embed, two processes", "embed", 2, ("--work-us", str(WORK_US)), f"{WORK_US} µs of work a record"),
+    Way("score", "score", 1, (), "offsets, records and state in one transaction"),
+    Way("score, plain", "score", 1, ("--plain",), "no transactions, no state: at least once, and no recovery"),
     Way("store, one process", "store", 1, (*_SLOW, "--batch", str(SMALL_BATCH)), f"{_WAITS} of {SMALL_BATCH}"),
     Way("store, two processes", "store", 2, (*_SLOW, "--batch", str(SMALL_BATCH)), f"{_WAITS} of {SMALL_BATCH}"),
     Way("store, one, large batches", "store", 1, _SLOW, f"{_WAITS} of 512"),
     Way("store, two, large batches", "store", 2, _SLOW, f"{_WAITS} of 512"),
-    Way("score", "score", 1, (), "offsets, records and state in one transaction"),
-    Way("score, plain", "score", 1, ("--plain",), "no transactions, no state: at least once, and no recovery"),
 )
 _COMPARED: Final = {
     "embed: two / one": ("embed, two processes", "embed, one process"),

@@ -660,9 +660,8 @@ class _Mapper:
                     value = value.strip("[] ")
             if isinstance(value, str):
                 value = re.split(r"[,;|]", value)
-        if not isinstance(value, list):
-            return ()
-        return tuple(str(tag) for tag in value if isinstance(tag, str | int))
+        found = value if isinstance(value, list) else [value]
+        return tuple(str(tag) for tag in found if isinstance(tag, str | int) and not isinstance(tag, bool))
 
 
 def _sha256(data: bytes) -> str:

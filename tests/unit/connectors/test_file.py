@@ -73,6 +73,12 @@ async def test_names_of_other_sources_mean_the_same(write: Write) -> None:
     assert seen.published_at == datetime(2016, 9, 7, 7, 59, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(("value", "tags"), [("a;b", ("a", "b")), (7, ("7",)), (True, ()), (None, ()), ({"a": 1}, ())])
+async def test_tags_are_written_in_many_ways(write: Write, value: object, tags: tuple[str, ...]) -> None:
+    (seen,), bad = await rows(write(json.dumps({"title": "Title", "tags": value}).encode(), "x.jsonl"))
+    assert (seen.tags, bad) == (tags, [])
+
+
 async def test_options_say_what_names_do_not(write: Write) -> None:
     data = b"nr,what,when_ms\n9,Something,1394470370698\n"
     (seen,), _ = await rows(write(data, map={"title": "what", "id": "nr", "published_at": "when_ms"}))
