@@ -389,13 +389,18 @@ def _take_over(settings: Settings, items: int, tell: Callable[[str], None]) -> l
     _cover(kafka)
     seconds = []
     with _Pair(kafka, settings.home) as pair, closing(_Feed(kafka)) as feed:
+
+        def flowing_since(at: float) -> float:
+            while not feed.arrived_since(at):
+                if time.time() - at > START_S:
+                    raise RuntimeError(f"nothing came through within {START_S:.0f} s; logs: {pair.logs()}")
+            return time.time() - at
+
         for number in range(TAKE_OVERS):
+            flowing_since(time.time())
             killed = time.time()
             pair.kill_active()
-            while not feed.arrived_since(killed):
-                if time.time() - killed > START_S:
-                    raise RuntimeError(f"nobody took over within {START_S:.0f} s; logs: {pair.logs()}")
-            seconds.append(time.time() - killed)
+            seconds.append(flowing_since(killed))
             tell(f"take-over {number + 1} with {items:,} items: {seconds[-1]:.1f} s")
             pair.start_stand_by()
     return seconds

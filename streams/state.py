@@ -31,10 +31,10 @@ R = TypeVar("R", bound=Record)
 
 COVER_PREFIX: Final = b"\x00cover:"
 """Keys of cover records. No flow's own key starts with it: no record that was decoded holds a NUL character."""
-READ_BATCH_RECORDS: Final = 20_000
+READ_BATCH_RECORDS: Final = 10_000
 FETCHED_KBYTES: Final = 16_384
 """Fetched ahead, all partitions together …"""
-FETCHED_RECORDS: Final = 20_000
+FETCHED_RECORDS: Final = 10_000
 """… or so many of a partition: one takes some 500 bytes of memory beside its own."""
 TELL_EVERY_S: Final = 5.0
 """How often reading says in the log how far it is."""

@@ -37,6 +37,7 @@ class LocalStack:
         return replace(self.kafka, stack=f"t{uuid.uuid4().hex[:10]}", **more)  # type: ignore[arg-type]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers the tests of a file stay with one of them (`--dist loadgroup`), and so do those that read
     one end-to-end run: each worker has servers of its own."""
