@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,13 +38,18 @@ class LocalStack:
         return replace(self.kafka, stack=f"t{uuid.uuid4().hex[:10]}", **more)  # type: ignore[arg-type]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers the tests of a file stay with one of them (`--dist loadgroup`), and so do those that read
-    one end-to-end run: each worker has servers of its own."""
-    for item in items:
-        group = "end to end" if item.path.name in ("test_end_to_end.py", "test_verify.py") else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several workers the tests of a file stay with one of them, and so do those that read one end-to-end run:
+    each worker has servers of its own."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0]).name
+            return "end to end" if file in ("test_end_to_end.py", "test_verify.py") else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
