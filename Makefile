@@ -40,7 +40,7 @@ demo: $(BASE) ## Everything in one command: stack, data, rising trends, report
 	@$(PYTHON) -m trends demo $(if $(DATA),--data "$(DATA)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(KEEP),--keep)
 
 test: $(DEV) ## All tests that need neither torch nor vLLM (real Kafka and PostgreSQL)
-	@$(PYTHON) -m pytest -m "not torch and not vllm" -n $(WORKERS) $(ARGS)
+	@$(PYTHON) -m pytest -m "not torch and not vllm" -n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 test-all: test test-torch test-vllm ## The tests that need torch or vLLM as well, each in an environment of its own
 
