@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient
 
 from benchmarks.harness import Measures, Scores
 from benchmarks.labelled import Posts, posts_of, synthetic_posts
-from benchmarks.own_stack import own_stack
+from benchmarks.own_stack import own_stack, stored_after
 from connectors import connector_of
 from connectors.base import Sighting, routing
 from models.clustering import ClusterConfig
@@ -40,7 +40,6 @@ from streams.ids import item_id_of
 from streams.records import Change, EnrichedItem, Record, TopicUpdate
 from streams.table import ENRICHED, UPDATES, Stream
 from streams.whole import read_whole
-from trends.collecting import collect
 from trends.demo import Stages, processes
 from trends.flow_processes import flow_supervisor
 from trends.settings import Settings
@@ -49,7 +48,6 @@ ITEMS: Final = 5_000
 """Of the synthetic world."""
 CHUNK: Final = 256
 SETTLE_S: Final = 1_200.0
-POLL_S: Final = 0.25
 ASK_S: Final = 20.0
 
 R = TypeVar("R", bound=Record)
@@ -151,15 +149,9 @@ def through_pipeline(sightings: Sequence[Sighting], tell: Callable[[str], None])
         path = Path(folder) / "posts.jsonl"
         path.write_bytes(b"\n".join(_line(seen) for seen in sightings) + b"\n")
         with flow_supervisor(settings, processes(), lambda _name, _line: None) as flows, Stages(settings) as stages:
-            began = time.perf_counter()
-            asyncio.run(collect(settings, [connector_of(f"file:{path}", {"source": sightings[0].source})]))
-            while any(stage.done != stage.total for stage in stages.look()):
-                if flows.failure:
-                    raise UnavailableError(flows.failure)
-                if time.perf_counter() - began > SETTLE_S:
-                    raise UnavailableError(f"not stored after {SETTLE_S:.0f} s; see {settings.home / 'logs'}")
-                time.sleep(POLL_S)
-            tell(f"pipeline: {len(sightings) / (time.perf_counter() - began):,.0f} posts/s")
+            connector = connector_of(f"file:{path}", {"source": sightings[0].source})
+            seconds = stored_after(settings, connector, flows, stages, SETTLE_S)
+            tell(f"pipeline: {len(sightings) / seconds:,.0f} posts/s")
         placed = Placed({}, {})
         _note(placed, _records(settings, ENRICHED, EnrichedItem), _records(settings, UPDATES, TopicUpdate))
         return placed

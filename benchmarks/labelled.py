@@ -47,18 +47,17 @@ class Posts:
 
     def diluted(self, others: Posts, seed: int) -> Posts:
         """The same posts in their order, with unlabelled ones at random places among them."""
-        rng = Random(seed)
-        mine, theirs = list(self.sightings), [*others.sightings]
-        places = sorted(rng.sample(range(len(mine) + len(theirs)), len(theirs)))
-        begin, end = mine[0].published_at, mine[-1].published_at
-        step = (end - begin) / max(1, len(mine) + len(theirs) - 1)
-        mixed: list[Sighting] = []
-        taken, others_left, own_left = set(places), iter(theirs), iter(mine)
-        for number in range(len(mine) + len(theirs)):
-            post = next(others_left if number in taken else own_left)
-            at = begin + number * step
-            mixed.append(replace(post, published_at=at, observed_at=at))
-        return Posts(f"{self.name}, diluted with {len(theirs):,} others", tuple(mixed), self.labels)
+        count = len(self.sightings) + len(others.sightings)
+        places = set(Random(seed).sample(range(count), len(others.sightings)))
+        begin = self.sightings[0].published_at
+        step = (self.sightings[-1].published_at - begin) / max(1, count - 1)
+        mine, theirs = iter(self.sightings), iter(others.sightings)
+        mixed = tuple(
+            replace(next(theirs if number in places else mine), published_at=at, observed_at=at)
+            for number in range(count)
+            for at in [begin + number * step]
+        )
+        return Posts(f"{self.name}, diluted with {len(others.sightings):,} others", mixed, self.labels)
 
 
 def posts_of(path: Path, label: str | None, columns: Mapping[str, str], *, labelled: bool = True) -> Posts:

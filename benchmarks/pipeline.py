@@ -27,14 +27,13 @@ from pgvector.asyncpg import register_vector
 
 from benchmarks.embed import FixedBatches
 from benchmarks.harness import Result, Row, in_turns
-from benchmarks.own_stack import own_stack
+from benchmarks.own_stack import own_stack, stored_after
 from connectors import connector_of
 from connectors.synthetic import SyntheticOptions, World
 from models.text import clean_title
 from sinks.postgres import SyncReader, migrate
 from streams.admin import StreamAdmin
 from streams.errors import SettingsError, UnavailableError
-from trends.collecting import collect
 from trends.demo import Stages, processes
 from trends.flow_processes import ONE_THREAD, flow_supervisor
 from trends.settings import Settings, environment_of
@@ -43,7 +42,6 @@ from trends.supervisor import Supervisor
 ITEMS = 4_000
 WARM_UP = 300
 SETTLE_S = 600.0
-POLL_S = 0.25
 NAIVE_BATCH = 512
 
 Item = dict[str, str]
@@ -103,15 +101,7 @@ def _feed(settings: Settings, items: list[Item], path: Path, flows: Supervisor, 
         writer = csv.DictWriter(file, ["id", "title", "url", "created_at"])
         writer.writeheader()
         writer.writerows(items)
-    began = time.perf_counter()
-    asyncio.run(collect(settings, [connector_of(f"file:{path}")]))
-    while any(stage.done != stage.total for stage in stages.look()):
-        if flows.failure:
-            raise UnavailableError(flows.failure)
-        if time.perf_counter() - began > SETTLE_S:
-            raise UnavailableError(f"not stored after {SETTLE_S:.0f} s; see {settings.home / 'logs'}")
-        time.sleep(POLL_S)
-    return time.perf_counter() - began
+    return stored_after(settings, connector_of(f"file:{path}"), flows, stages, SETTLE_S)
 
 
 def _bare(settings: Settings, titles: list[str], embedders: int) -> float:
