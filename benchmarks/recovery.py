@@ -74,8 +74,6 @@ PER_TOPIC: Final = 3
 DEDUPE_BYTES: Final = 128 * 1_048_576
 """Of the broker's cleaner: Kafka's own default; that of the local stack is for a laptop."""
 DISK_MIB: Final = 60_000
-DIRTY_RATIO: Final = 0.1
-"""``min.cleanable.dirty.ratio`` of the state streams: with less than that the cleaner leaves a partition alone."""
 COMPACTION_S: Final = 1_800.0
 READ_S: Final = 1_800.0
 TAKE_OVER_ITEMS: Final = 1_500_000
@@ -121,7 +119,8 @@ def run(args: argparse.Namespace, tell: Callable[[str], None]) -> Result:
         # All are written before the first is read: the broker has nothing else to do then.
         filled = [(case, *_filled(settings.kafka(), case, updates, tell)) for case in cases]
         for case, kafka, _ in filled:
-            _compacted(settings, case.stream.physical(kafka, GENERATION), tell)
+            ratio = float(case.stream.broker_config(kafka)["min.cleanable.dirty.ratio"])
+            _compacted(settings, case.stream.physical(kafka, GENERATION), ratio, tell)
         for case, kafka, written in filled:
             found = _read_back(kafka, case.flow) | {"keys": written // updates, "written": written}
             read[case.name] = found
@@ -225,15 +224,15 @@ def _as_in_production(kafka: KafkaConfig) -> None:
         future.result(30)
 
 
-def _compacted(settings: Settings, name: str, tell: Callable[[str], None]) -> None:
-    """Waits until the broker's cleaner has nothing left to do.
+def _compacted(settings: Settings, name: str, ratio: float, tell: Callable[[str], None]) -> None:
+    """Waits until the broker's cleaner has nothing left to do: it leaves alone what is less dirty than ``ratio``.
 
     Raises:
         RuntimeError: it is not done in ``COMPACTION_S``.
     """
     data = settings.home / "kafka" / "data"
     began = time.monotonic()
-    while (dirty := _dirty(data, name)) > DIRTY_RATIO:
+    while (dirty := _dirty(data, name)) > ratio:
         if time.monotonic() - began > COMPACTION_S:
             raise RuntimeError(f"{dirty:.0%} of {name} were not compacted within {COMPACTION_S:.0f} s")
         time.sleep(1)
