@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,6 +33,7 @@ from streams.producer import Publisher
 from streams.records import ForgetRequest, Kind, Mention, Observation, Record, TopicSummary, TopicUpdate, TrendScore
 from streams.table import FORGOTTEN, MENTIONS, SCORES, SUMMARIES, UPDATES, Stream, raw
 from tests.conftest import LocalStack
+from tests.waiting import until
 from trends.collecting import collect
 from trends.flow_processes import flow_supervisor
 from trends.flows import FLOWS, prepare
@@ -160,13 +161,6 @@ class World:
         summaries += [f"{r['headline']} {r['summary']}" for r in self.rows("SELECT * FROM fg.topic_summaries")]
         found += [f"summary {text}" for text in summaries if any(word in text for word in words)]
         return found
-
-
-def until(what: Callable[[], object], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")

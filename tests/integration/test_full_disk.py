@@ -9,8 +9,7 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +25,7 @@ from streams.ids import item_id_of
 from streams.keys import partition_of
 from streams.records import Kind, Observation
 from streams.table import raw
+from tests.waiting import until
 from trends.flow_processes import flow_supervisor
 from trends.settings import Settings, load_settings
 from trends.stack import Stack
@@ -55,13 +55,6 @@ class Small:
 
     def free(self) -> None:
         self.filler.unlink()
-
-
-def until(what: Callable[[], object], timeout_s: float = 90.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline, f"still not {what}"
-        time.sleep(0.1)
 
 
 @pytest.fixture

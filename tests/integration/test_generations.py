@@ -26,7 +26,7 @@ from streams.table import ENRICHED, GENERATIONS
 from streams.vectors import encode_vector
 from tests.conftest import LocalStack
 from tests.integration.postgres_world import END, axis, store_world
-from tests.integration.test_run import until
+from tests.waiting import until
 from trends.cli import build
 from trends.following import described, following, recorded
 from trends.generations import caught_up, lag_of, promote, redirect

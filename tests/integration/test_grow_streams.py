@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -31,6 +30,7 @@ from streams.records import Kind, Observation
 from streams.table import EMBEDDED, PARTITIONS, SCORES, SOURCES, TABLE, raw
 from tests.chaos import fuzz
 from tests.conftest import LocalStack
+from tests.waiting import until
 from trends.settings import load_settings
 
 FILE = raw("file")
@@ -55,13 +55,6 @@ def create(kafka: KafkaConfig, generation: str) -> None:
 def counts(kafka: KafkaConfig) -> dict[str, int]:
     topics = AdminClient(kafka.client()).list_topics(timeout=20).topics
     return {name: len(topic.partitions) for name, topic in topics.items() if name.startswith(f"{kafka.stack}.")}
-
-
-def until(what: Callable[[], object], timeout_s: float = 40.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline, f"still not {what}"
-        time.sleep(0.05)
 
 
 def test_all_keyed_streams_of_all_generations_grow_together_and_no_other_does(small: KafkaConfig) -> None:

@@ -26,7 +26,8 @@ from streams.partitions import LEASE_S, LOOK_S, PartitionsView, current, growth,
 from streams.state import StateReader
 from streams.table import Stream
 from tests.integration.counting import ALL, COPY_OUT, GENERATION, IN, OUT, SINGLE_OUT, STATE, create
-from tests.integration.test_pair import Flow, definition, done, send_bytes, until
+from tests.integration.test_pair import Flow, definition, done, send_bytes
+from tests.waiting import until
 
 KEYS = 200
 

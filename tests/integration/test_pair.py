@@ -34,6 +34,7 @@ from streams.session import Limits, Session
 from streams.state import COVER_PREFIX, StateReader, high_watermarks
 from streams.table import DEAD_LETTERS, GAPS, Stream
 from tests.integration.counting import GENERATION, IN, OUT, SINGLE_STATE, STATE, create, spec
+from tests.waiting import until
 from trends.settings import load_settings
 from trends.stack import Stack
 
@@ -81,13 +82,6 @@ def flow(own: KafkaConfig, tmp_path: Path) -> Iterator[Flow]:
         if process.poll() is None:
             process.kill()
         process.wait(10)
-
-
-def until(what: Callable[[], object], timeout_s: float = 40.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline, f"still not {what}"
-        time.sleep(0.05)
 
 
 def definition(n: int, key: str) -> bytes:

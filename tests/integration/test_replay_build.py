@@ -32,7 +32,8 @@ from streams.generations import read_generations
 from streams.records import EmbeddedItem, EnrichedItem, GenerationState, Mention, Record, TrendScore
 from streams.table import EMBEDDED, ENRICHED, MENTIONS, SCORES, Stream, raw
 from tests.conftest import LocalStack
-from tests.integration.test_run import ROOT, until
+from tests.integration.test_run import ROOT
+from tests.waiting import until
 from trends.collecting import collect
 from trends.demo import Stages
 from trends.flow_processes import flow_supervisor

@@ -8,10 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from streams.config import KafkaConfig
 from streams.lag import LagProbe
 from streams.table import EMBEDDED, RAW, raw
 from tests.conftest import LocalStack
+from tests.waiting import until
 from trends.runfiles import RunFile, running
 from trends.stack.processes import ProcessId
 
@@ -30,13 +30,6 @@ PARTITIONS = 2
 ITEMS = 2_000
 PER_S = 60
 """Of the source: it flows for about as long as the test needs."""
-
-
-def until(condition: Callable[[], object], timeout_s: float = 90.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def get(address: str | None, path: str) -> tuple[int, dict[str, Any]]:

@@ -15,10 +15,9 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from streams.table import CATALOG, raw
 from tests.conftest import LocalStack
 from tests.integration.counting import GENERATION, IN, create, spec
 from tests.unit.embedding_server import EmbeddingServer, Request
+from tests.waiting import until
 from trends.health import ask
 from trends.runfiles import address_of
 
@@ -45,13 +45,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = 2
 ENDS_S = 60.0
 """Ten seconds, on a machine that does several other things."""
-
-
-def until(condition: Callable[[], object], timeout_s: float = 90.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 class Processes:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from streams.lag import LagProbe
 from streams.table import MENTIONS
 from tests.conftest import LocalStack
 from tests.integration.postgres_records import mention
+from tests.waiting import until
 from trends.flows import prepare
 from trends.runfiles import running
 from trends.settings import Settings, environment_of, load_settings
@@ -34,13 +35,6 @@ from trends.stack import Stack
 ROOT = Path(__file__).parents[2]
 GROWTH_BYTES = 150 * 1_048_576
 """What a process that waits may grow by while its backlog grows: its fetch queue and a chunk."""
-
-
-def until(what: Callable[[], object], timeout_s: float = 90.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.1)
 
 
 @dataclass

@@ -5,25 +5,9 @@ from __future__ import annotations
 import pytest
 
 from streams.health import JOIN_BOUND_S, STOP_BOUND_S, FlowStatus, Phase
+from tests.unit.conftest import Clock
 
 HANG_S = 60.0
-
-
-class Clock:
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def status(clock: Clock) -> FlowStatus:
-    return FlowStatus("embed", "embed-0", "g1", clock=clock)
 
 
 def test_running_with_lag_and_without_progress_is_hung_and_says_why(status: FlowStatus, clock: Clock) -> None:

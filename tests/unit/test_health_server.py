@@ -14,24 +14,8 @@ import pytest
 
 from streams.errors import SettingsError
 from streams.health import FlowStatus, Phase
+from tests.unit.conftest import Clock
 from trends.health import COLLECT_HANG_S, CONNECTIONS, EXCHANGE_S, CollectAccount, FlowAccount, HealthServer, ask
-
-
-class Clock:
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def status(clock: Clock) -> FlowStatus:
-    return FlowStatus("embed", "embed-0", "g1", clock=clock)
 
 
 @pytest.fixture

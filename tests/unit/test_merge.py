@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.merge import PAUSE_RECORDS, WAIT_S, Merge
+from tests.unit.conftest import Clock
 
 STREAM = "in"
 
@@ -46,13 +47,6 @@ class Consumer:
 
     def resume(self, partitions: Iterable[Any]) -> None:
         self.paused -= {p.partition for p in partitions}
-
-
-class Clock:
-    now = 1.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def merge(partitions: int, clock: Clock | None = None) -> tuple[Merge, Consumer]:

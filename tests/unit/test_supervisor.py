@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.errors import ExitCode
+from tests.waiting import until
 from trends.runfiles import announced, running
 from trends.stack.processes import ProcessId
 from trends.supervisor import (
@@ -39,13 +39,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def shell(name: str, script: str, *, finite: bool = False) -> ProcessSpec:
     return ProcessSpec(name, ("/bin/sh", "-c", script), finite=finite)
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 class TestDecide:
