@@ -16,10 +16,11 @@ from bytewax.run import cli_main
 
 from streams.config import KafkaConfig
 from streams.io import Outbox, Outgoing, Positions
-from streams.session import FlowSpec, Session
+from streams.session import Session
 from streams.sink import TICK
 from streams.sink import KafkaSink as PairSink
 from streams.source import KafkaSource as PairSource
+from streams.spec import FlowSpec
 from streams.table import Stream
 
 GENERATION = "bench"

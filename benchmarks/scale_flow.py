@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -27,10 +27,13 @@ from models.embedding.base import Floats
 from models.embedding.null import NullEmbedder
 from models.scoring import ScoringConfig, TrendScorer
 from sinks.postgres import SyncWriter
+from streams.clients import producer_config
 from streams.errors import ExitCode
 from streams.io import Outgoing, Positions
 from streams.records import Record
-from streams.session import FlowSpec, Limits, Session
+from streams.session import Session
+from streams.spec import FlowSpec, Limits
+from streams.writer import Writer
 from trends.flows import limits
 from trends.health import FlowAccount, HealthServer
 from trends.runfiles import announced
@@ -50,6 +53,19 @@ class Measured(Session):
         return written
 
 
+class Flushing(Writer):
+    """A producer without transactions."""
+
+    def take_over(self, timeout_s: float) -> None:
+        """There is nobody to take over from."""
+
+    def flush(self, records: Iterable[Outgoing]) -> int:
+        count = self._produce(records)
+        if left := self._producer.flush(60):
+            raise RuntimeError(f"{left} records were not taken")
+        return count
+
+
 class Plain(Measured):
     """The same without transactions and without state: records are flushed, then offsets committed, at least once."""
 
@@ -57,18 +73,14 @@ class Plain(Measured):
         super().__init__(*args, **more)
         self._left_out = self.address.kafka.id_of(self.generation, state)
 
-    def _producer_config(self) -> dict[str, object]:
-        config = super()._producer_config()
+    def _new_writer(self) -> Writer:
+        config = producer_config(self.kafka, self.generation, self.spec, self.process, self.limits)
         del config["transactional.id"], config["transaction.timeout.ms"]
-        return config | {"enable.idempotence": True}
-
-    def _call(self, doing: str, call: Callable[[], Any]) -> Any:
-        return None if doing == "init_transactions" else super()._call(doing, call)
+        return Flushing(config | {"enable.idempotence": True}, self.limits)
 
     def _write(self, records: Iterable[Outgoing], positions: Positions) -> int:
-        count = self._produce(record for record in records if record.stream != self._left_out)
-        if left := self._producer.flush(60):
-            raise RuntimeError(f"{left} records were not taken")
+        assert isinstance(self._writer, Flushing)
+        count = self._writer.flush(record for record in records if record.stream != self._left_out)
         offsets = [TopicPartition(stream, p, offset) for (stream, p), offset in positions.items()]
         if offsets:
             self._consumer.commit(offsets=offsets, asynchronous=True)

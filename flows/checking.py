@@ -18,7 +18,7 @@ from streams.errors import SettingsError
 from streams.groups import FlowGroup
 from streams.io import Partition, Positions
 from streams.rewriting import key_hash
-from streams.session import FlowSpec
+from streams.spec import FlowSpec
 from streams.state import COVER_PREFIX, high_watermarks, parse_cover
 from streams.whole import read_whole
 

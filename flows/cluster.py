@@ -12,7 +12,8 @@ from streams.forgotten import ForgottenFollower
 from streams.io import Outbox
 from streams.keys import murmur2
 from streams.records import EmbeddedItem, Life, Reason
-from streams.session import FlowSpec, Session
+from streams.session import Session
+from streams.spec import FlowSpec
 from streams.state import InBatches
 from streams.table import CLUSTER_ROLE, CLUSTER_STATE, EMBEDDED, ENRICHED, MENTIONS, UPDATES
 

@@ -9,7 +9,8 @@ from streams.dead_letters import count_letters, letter_of
 from streams.forgotten import ForgottenFollower
 from streams.io import Outbox
 from streams.records import EmbeddedItem, Reason
-from streams.session import FlowSpec, Session
+from streams.session import Session
+from streams.spec import FlowSpec
 from streams.table import EMBEDDED, of_generation
 
 

@@ -13,7 +13,8 @@ from streams.dead_letters import Received, count_letters, letter_of, logged_at
 from streams.forgotten import ForgottenFollower
 from streams.io import Outbox
 from streams.records import DeadLetter, Observation
-from streams.session import FlowSpec, Session
+from streams.session import Session
+from streams.spec import FlowSpec
 from streams.table import EMBEDDED, HISTORY, RAW
 
 SPEC = FlowSpec("embed", RAW)

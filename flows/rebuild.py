@@ -30,7 +30,7 @@ from streams.keys import partition_of
 from streams.partitions import growth
 from streams.records import EnrichedItem, Kind, Life, Mention, Record, TopicSummary, TopicUpdate, TrendScore
 from streams.rewriting import Rewrite
-from streams.session import FlowSpec
+from streams.spec import FlowSpec
 from streams.state import high_watermarks
 from streams.table import EMBEDDED, ENRICHED, MENTIONS, SCORES, SUMMARIES, UPDATES, Stream
 from streams.whole import InOrder, read_whole

@@ -10,7 +10,8 @@ from streams import metrics
 from streams.dead_letters import Received, apart, logged_at, misplaced
 from streams.io import Outbox
 from streams.records import Mention
-from streams.session import FlowSpec, Session
+from streams.session import Session
+from streams.spec import FlowSpec
 from streams.table import MENTIONS, SCORE_STATE, SCORES
 
 SPEC = FlowSpec(

@@ -15,7 +15,8 @@ from streams.dead_letters import Received, count_letters, letter_of
 from streams.forgotten import FORGOTTEN_TAG, ForgottenFollower
 from streams.io import Outbox
 from streams.records import EnrichedItem, Mention, Reason, Record, TopicUpdate
-from streams.session import FlowSpec, Session
+from streams.session import Session
+from streams.spec import FlowSpec
 from streams.table import CATALOG, ENRICHED, MENTIONS, SCORES, SUMMARIES, UPDATES
 
 T = TypeVar("T")

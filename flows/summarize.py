@@ -11,7 +11,8 @@ from streams.dead_letters import Received, apart, misplaced
 from streams.forgotten import ForgottenFollower
 from streams.io import Outbox
 from streams.records import TopicUpdate
-from streams.session import FlowSpec, Session
+from streams.session import Session
+from streams.spec import FlowSpec
 from streams.table import SUMMARIES, SUMMARIZE_STATE, UPDATES
 
 SPEC = FlowSpec(

@@ -1,4 +1,6 @@
-"""Calls to a broker that is still coming up, or moving things around: tried again for as long as that may help."""
+"""Calls to a broker that is still coming up, or moving things around: tried again for as long as that may help; and
+what its errors mean to a flow process.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,16 @@ from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from streams.errors import (
+    FencedError,
+    OffsetsExpiredError,
+    RestartRequired,
+    SettingsError,
+    StreamTableError,
+    TrendsError,
+    UnavailableError,
+)
 
 T = TypeVar("T")
 
@@ -37,6 +49,20 @@ PASSING: Final = frozenset(
 )
 """Errors that pass by themselves (librdkafka marks errors as retriable only in its transactional calls)."""
 
+_FENCED: Final = {
+    KafkaError._FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+}
+_MOVED: Final = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError._ASSIGNMENT_LOST,
+}
+
 
 def passes(error: KafkaError) -> bool:
     """Whether the same call may succeed a moment later."""
@@ -57,6 +83,28 @@ def patiently(call: Callable[[], T], for_s: float, give_up: Callable[[], bool] =
             if not passes(error.args[0]) or time.monotonic() > deadline or give_up():
                 raise
             time.sleep(PAUSE_S)
+
+
+def refuse(error: KafkaError, doing: str) -> TrendsError:
+    """What an error of the broker means to a flow process."""
+    code, text = error.code(), f"{doing}: {error.str()}"
+    if code in _FENCED or (code == KafkaError._FATAL and "fenced" in text):
+        return FencedError(f"{text} — another process of the same name has taken over")
+    if code in _MOVED:
+        return RestartRequired(text)
+    if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        return OffsetsExpiredError(
+            f"{text} — the stream no longer holds the offset that this flow has committed "
+            "(retention deleted it, or the stream was made anew)"
+        )
+    if code == KafkaError.INVALID_SESSION_TIMEOUT:
+        return SettingsError(
+            f"{text} — the broker's group.min.session.timeout.ms and group.max.session.timeout.ms do not allow "
+            "TRENDS_KAFKA_SESSION_TIMEOUT_MS or TRENDS_KAFKA_ROLE_SESSION_TIMEOUT_MS (cluster's)"
+        )
+    if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
+        return StreamTableError(f"{text} — create the streams with `trends streams apply`")
+    return UnavailableError(text)
 
 
 def first_offsets(admin: AdminClient, partitions: Iterable[tuple[str, int]], for_s: float) -> _Offsets:

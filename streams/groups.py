@@ -19,7 +19,7 @@ from streams.broker import patiently
 from streams.config import KafkaConfig
 from streams.errors import GroupBusyError, UnavailableError
 from streams.io import Addresser, Partition, Positions
-from streams.session import FlowSpec
+from streams.spec import FlowSpec
 
 TIMEOUT_S: Final = 20.0
 JOIN_S: Final = 30.0

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from streams.broker import passes, patiently
+from streams.broker import passes, patiently, refuse
 from streams.config import KafkaConfig
 from streams.dead_letters import Clock, now_utc
 from streams.errors import StreamTableError, UnavailableError
@@ -23,7 +23,6 @@ from streams.io import Addresser, Outgoing, Partition
 from streams.partitions import LOOK_S, PartitionsView, learn_partitions
 from streams.producer import read_cursor
 from streams.records import SourceCursor
-from streams.session import refuse
 from streams.table import CURSORS, Stream
 
 CALL_S: Final = 30.0

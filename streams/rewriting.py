@@ -22,12 +22,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
-from streams.broker import patiently
+from streams.broker import patiently, refuse
 from streams.config import KafkaConfig
 from streams.errors import StateMismatchError, UnavailableError
 from streams.groups import FlowGroup, Hold
 from streams.io import Outgoing, Partition, Positions
-from streams.session import refuse
 from streams.state import StateReader, cover_record, high_watermarks
 
 MIGRATION: Final[Partition] = ("migration", 0)

@@ -33,24 +33,21 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from enum import StrEnum
-from functools import partial
+from dataclasses import replace
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams import metrics
 from streams.births import Birth, Births
-from streams.broker import passes, patiently
+from streams.broker import passes, refuse
+from streams.clients import consumer_config, producer_config
 from streams.config import KafkaConfig
 from streams.dead_letters import Received, headers_of_message
 from streams.errors import (
     FencedError,
     OffsetsExpiredError,
     RestartRequired,
-    SettingsError,
     StateMismatchError,
     StateVersionError,
     StreamTableError,
@@ -58,6 +55,7 @@ from streams.errors import (
     UnavailableError,
 )
 from streams.failures import Failures
+from streams.gaps import Gaps
 from streams.growth import Step
 from streams.health import FlowStatus, Phase
 from streams.io import Addresser, Chunk, Outgoing, Partition, Positions
@@ -65,10 +63,12 @@ from streams.keys import is_place_of, partition_of
 from streams.membership import owners
 from streams.merge import Merge
 from streams.partitions import LEASE_S, LOOK_S, VIEW_S, PartitionsView, learn_partitions
-from streams.records import Gap
-from streams.state import Restore, StateReader, cover_record, high_watermarks
-from streams.table import DEAD_LETTERS, GAPS, Scope, Stream
+from streams.questions import Questions
+from streams.spec import FlowSpec, Limits, OnGap
+from streams.state import Restore, StateReader, cover_record
+from streams.table import GAPS, Scope
 from streams.throttle import Throttle
+from streams.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -91,105 +91,6 @@ OWNERS_S: Final = 5.0
 """Where streams have grown: so long after a start or a growth it is looked whether every partition has an owner …"""
 OWNERS_EVERY_S: Final = 60.0
 """… and then so often."""
-CALL_TIMEOUT_S: Final = 30.0
-"""Bound on one call to the broker."""
-
-_FENCED = {
-    KafkaError._FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.FENCED_INSTANCE_ID,
-    KafkaError.INVALID_PRODUCER_ID_MAPPING,
-}
-_MOVED = {
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-    KafkaError._ASSIGNMENT_LOST,
-}
-
-
-class OnGap(StrEnum):
-    """What a flow does about records that were deleted before it read them."""
-
-    STOP = "stop"
-    SKIP = "skip"
-
-
-@dataclass(frozen=True, slots=True)
-class FlowSpec:
-    """What a flow reads and keeps. With a ``role`` stream one process reads everything and the others stand by."""
-
-    name: str
-    inputs: tuple[Stream, ...]
-    state: Stream | None = None
-    role: Stream | None = None
-    ordered: bool = True
-    """Whether the inputs are read merged by arrival time, so that a backlog keeps the order in which it came."""
-    state_version: int = 1
-    """Format of its state records. A release that cannot read the former one raises it and brings a migration."""
-    trend_of: Callable[[Any], str] | None = None
-    """The trend of an input record, whose partition it belongs to …"""
-    state_trend_of: Callable[[bytes, bytes], str] | None = None
-    """… and of a state record, from its key and value. Both where state stands beside partitioned inputs."""
-
-    def __post_init__(self) -> None:
-        if self.moves_state and (self.trend_of is None or self.state_trend_of is None):
-            raise ValueError(
-                f"flow {self.name}: its state moves when streams grow: trend_of and state_trend_of say how"
-            )
-
-    @property
-    def moves_state(self) -> bool:
-        """Whether a new partition takes state over."""
-        return self.state is not None and self.role is None
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one process."""
-
-    chunk_records: int = 512
-    commit_ms: int = 500
-    """A transaction ends so long after its first record …"""
-    idle_commit_ms: int = 100
-    """… or so long, where nothing more has come …"""
-    commit_records: int = 20_000
-    """… or when it holds so many (at most twice that are held at once) …"""
-    commit_bytes: int = 16 * 1_048_576
-    """… or so many bytes."""
-    fetch_kbytes: int = 16_384
-    """Prefetched from the broker, all partitions together."""
-    send_records: int = 200_000
-    """In the producer's queue."""
-    transaction_s: float = 20.0
-    """A transaction that has not ended after so long is given up: begun anew, with a new producer. (A producer can wait
-    for a broker that it has forgotten, librdkafka's issue 5511.)"""
-    broker_gone_s: float = 60.0
-    """With every broker down for so long, the process gives up (exit 69); its supervisor tries again. In the middle of
-    a transaction librdkafka holds on for the transaction's timeout before it says so."""
-
-
-def refuse(error: KafkaError, doing: str) -> TrendsError:
-    """What an error of the broker means to a flow process."""
-    code, text = error.code(), f"{doing}: {error.str()}"
-    if code in _FENCED or (code == KafkaError._FATAL and "fenced" in text):
-        return FencedError(f"{text} — another process of the same name has taken over")
-    if code in _MOVED:
-        return RestartRequired(text)
-    if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-        return OffsetsExpiredError(
-            f"{text} — the stream no longer holds the offset that this flow has committed "
-            "(retention deleted it, or the stream was made anew)"
-        )
-    if code == KafkaError.INVALID_SESSION_TIMEOUT:
-        return SettingsError(
-            f"{text} — the broker's group.min.session.timeout.ms and group.max.session.timeout.ms do not allow "
-            "TRENDS_KAFKA_SESSION_TIMEOUT_MS or TRENDS_KAFKA_ROLE_SESSION_TIMEOUT_MS (cluster's)"
-        )
-    if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
-        return StreamTableError(f"{text} — create the streams with `trends streams apply`")
-    return UnavailableError(text)
 
 
 class Session:
@@ -227,8 +128,6 @@ class Session:
         self.failures = Failures()
         self.throttle: Throttle | None = None
         """Where this flow yields to others: how fast it may read."""
-        self._call_s = min(CALL_TIMEOUT_S, self.limits.broker_gone_s)
-        self._txn_call_s = min(CALL_TIMEOUT_S, self.limits.transaction_s)
         self._joined = False
         self._subscribed = False
         self._started = False
@@ -240,15 +139,16 @@ class Session:
         self._begun: Positions = {}
         """Where reading began, by partition."""
         self._read: Positions = {}
-        self._gaps: list[Gap] = []
-        """Found while reading, to be skipped at the next start."""
+        derived = frozenset(self.address.name(s) for s in spec.inputs if s.scope is Scope.GENERATION)
+        self._gaps = Gaps(generation, spec.name, self.group, process, derived, on_gap)
         self._down_since: float | None = None
         self._lag_at = 0.0
         self._input_names = [self.address.name(s) for s in spec.inputs]
         self._state_name = self.address.name(spec.state) if spec.state else ""
         self._state_reader: StateReader | None = None
         self._merge: Merge | None = None
-        self._consumer = Consumer(self._consumer_config())
+        self._consumer = self._new_consumer()
+        self._ask = Questions(kafka, self._consumer, self.limits.broker_gone_s, lambda: self.stopping)
         self._view = PartitionsView(kafka, self._consumer)
         self._looked_at = 0.0
         self._old: Positions = {}
@@ -260,65 +160,14 @@ class Session:
         self._owners_at = 0.0
         """When to look next whether every partition has an owner (monotonic)."""
         self._ends: dict[tuple[Partition, Step], int] = {}
-        self._writer: Producer | None = None
+        self._writer: Writer | None = None
 
-    @property
-    def _producer(self) -> Producer:
-        assert self._writer is not None, "nothing is written before open()"
-        return self._writer
+    def _new_consumer(self) -> Consumer:
+        return Consumer(consumer_config(self.kafka, self.generation, self.spec, self.process, self.limits))
 
-    # -- configuration ------------------------------------------------------------------------------------------
-
-    def _consumer_config(self) -> dict[str, object]:
-        if self.spec.role is not None:
-            session_ms = min(self.kafka.role_session_timeout_ms, self.kafka.session_timeout_ms)
-            member = {"partition.assignment.strategy": "cooperative-sticky"}
-        else:
-            session_ms = self.kafka.session_timeout_ms
-            member = {
-                "partition.assignment.strategy": "range",
-                # Static membership: a process that is started again gets its partitions back without a rebalance.
-                "group.instance.id": self._instance,
-            }
-        return self.kafka.client(
-            **member
-            | {
-                "client.id": f"{self.group}.{self.process}",
-                "group.id": self.group,
-                "session.timeout.ms": session_ms,
-                "heartbeat.interval.ms": max(session_ms // 6, 100),
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                # An offset that has gone is an error, never a silent jump.
-                "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 50,
-                # Small bites of each partition where they are merged: what waits for the others waits in memory.
-                "fetch.message.max.bytes": 262_144 if self.spec.ordered else 1_048_576,
-                "queued.min.messages": 50_000,
-                # A full queue is looked at again after this long; Kafka's client would let a whole second pass.
-                "fetch.queue.backoff.ms": 10,
-                "queued.max.messages.kbytes": self.limits.fetch_kbytes,
-                "topic.metadata.refresh.interval.ms": 10_000,
-            }
-        )
-
-    def _producer_config(self) -> dict[str, object]:
-        # Whoever has the role writes under the role's id: taking it over ends what its former owner left open.
-        process = () if self.spec.role is not None else (self.process,)
-        return self.kafka.client(
-            **{
-                "client.id": f"{self.group}.{self.process}",
-                "transactional.id": self.kafka.id_of(self.generation, self.spec.name, *process),
-                "transaction.timeout.ms": self.kafka.transaction_timeout_ms,
-                "compression.type": "lz4",
-                "linger.ms": 5,
-                "batch.size": 262_144,
-                "message.max.bytes": DEAD_LETTERS.largest_bytes(self.kafka),
-                "queue.buffering.max.messages": self.limits.send_records,
-                "queue.buffering.max.kbytes": 262_144,
-            }
-        )
+    def _new_writer(self) -> Writer:
+        config = producer_config(self.kafka, self.generation, self.spec, self.process, self.limits)
+        return Writer(config, self.limits)
 
     # -- start --------------------------------------------------------------------------------------------------
 
@@ -401,9 +250,9 @@ class Session:
 
     def _begin_writing(self) -> None:
         """Takes over the transactional id: whoever wrote under it is fenced, and what it left open is ended."""
-        writer = self._writer = Producer(self._producer_config())
+        writer = self._writer = self._new_writer()
         try:
-            self._call("init_transactions", lambda: writer.init_transactions(self._call_s))
+            self._ask.call("init_transactions", lambda: writer.take_over(self._ask.call_s))
         except FencedError as error:
             raise self._fenced(error) from None
 
@@ -438,17 +287,11 @@ class Session:
         """Clients that were fenced, or that wait for a broker which they have forgotten, are of no more use."""
         self._renew = False
         self._consumer.close()
-        self._consumer = Consumer(self._consumer_config())
+        self._consumer = self._new_consumer()
+        self._ask.ask_through(self._consumer)
         self._view.ask_through(self._consumer)
         self._writer, self._joined, self._subscribed, self._committed = None, False, False, {}
         self.assigned, self._has_role, self._assigned_at = set(), False, None
-
-    def _call(self, doing: str, call: Callable[[], Any]) -> Any:
-        """A call to the broker, tried again while its error passes, within the bound."""
-        try:
-            return patiently(call, self.limits.broker_gone_s, lambda: self.stopping)
-        except KafkaException as error:
-            raise refuse(error.args[0], doing) from None
 
     def _check_partitions(self) -> None:
         """Reads and writes only streams that have the number of partitions that keys are computed with."""
@@ -458,7 +301,7 @@ class Session:
             raise wrong
 
     def _wrong_partitions(self) -> StreamTableError | None:
-        known = self._call("asking for the streams", lambda: self._consumer.list_topics(timeout=self._call_s)).topics
+        known = self._ask.streams()
         needed = [*self.spec.inputs, *(s for s in (self.spec.state, self.spec.role) if s)]
         for stream in needed:
             name = self.address.name(stream)
@@ -569,7 +412,7 @@ class Session:
         wanted = [TopicPartition(p.topic, p.partition) for p in partitions]
         if not wanted:
             return []
-        known = self._committed_of((p.topic, p.partition) for p in wanted)
+        known = self._ask.committed((p.topic, p.partition) for p in wanted)
         ready = []
         for p in wanted:
             if (offset := known.get((p.topic, p.partition))) is not None:
@@ -578,7 +421,7 @@ class Session:
             else:
                 self._committed.pop((p.topic, p.partition), None)
                 # Not a number: a stream that retention has emptied does not begin at 0. "error" is for known offsets.
-                ready.append(TopicPartition(p.topic, p.partition, self._ends_of((p.topic, p.partition))[0]))
+                ready.append(TopicPartition(p.topic, p.partition, self._ask.ends((p.topic, p.partition))[0]))
         self._begun |= {(p.topic, p.partition): p.offset for p in ready}
         return ready
 
@@ -637,13 +480,13 @@ class Session:
         """Covered = committed, for every input partition and every state partition that reflects it."""
         for partition in sorted(self.assigned if partitions is None else partitions):
             committed = self._committed.get(partition)
-            for state_partition in self._state_partitions_of(partition):
+            for state_partition in self.spec.state_partitions_of(partition, self.kafka):
                 if state_partition not in reader.covers:
                     continue
                 covered = reader.covers[state_partition].get(partition)
                 if covered == committed:
                     continue
-                if partition in self._births.held and self._committed_of([partition]):
+                if partition in self._births.held and self._ask.committed([partition]):
                     raise RestartRequired(f"{_ranges([partition])} was born while the state was read")
                 raise StateMismatchError(
                     f"flow {self.spec.name}: {self._state_name}/{state_partition} covers {partition[0]}/{partition[1]} "
@@ -652,12 +495,6 @@ class Session:
                     f"changed from outside. Nothing was written. `trends state check {self.spec.name}` shows where; "
                     f"`trends state rebuild {self.spec.name}` builds the state anew from the recorded decisions."
                 )
-
-    def _state_partitions_of(self, partition: Partition) -> Iterable[int]:
-        if self.spec.state is None:
-            return ()
-        # Partitioned: state stands beside its input. One process: every state partition knows all that was read.
-        return range(self.spec.state.count(self.kafka)) if self.spec.role else (partition[1],)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -724,7 +561,7 @@ class Session:
             return
         refused = refuse(error, f"flow {self.spec.name}, reading")
         if isinstance(refused, OffsetsExpiredError):
-            self._look_for_gaps()
+            self._gaps.look(self.assigned, self._committed, self._ask.ends)
         raise self._fenced(refused)
 
     # -- growing streams -----------------------------------------------------------------------------------------
@@ -750,11 +587,11 @@ class Session:
     def _take_up(self) -> None:
         """From here on keys are placed by the new number."""
         self.kafka = self.address.kafka = replace(self.kafka, partitions=self._view.growth.count)
-        for clients in (self._consumer, self._writer):
-            if clients is not None:
-                learn_partitions(clients, self._growing(), self.kafka.partitions)
+        learn_partitions(self._consumer, self._growing(), self.kafka.partitions)
+        if self._writer is not None:
+            self._writer.learn(self._growing(), self.kafka.partitions)
         # The group shares the new partitions out as soon as its members know them.
-        self._call("asking for the streams", lambda: self._consumer.list_topics(timeout=self._call_s))
+        self._ask.streams()
 
     def _growing(self) -> list[str]:
         """The keyed streams that a session itself knows of."""
@@ -812,7 +649,7 @@ class Session:
 
     def _look_for_births(self) -> None:
         """Reads what was born meanwhile."""
-        born = self._committed_of(self._births.held).keys()
+        born = self._ask.committed(self._births.held).keys()
         if self.spec.moves_state and born != self._seen_born and born != self._births.held:
             self._seen_born = set(born)  # its siblings are about to be: one beginning anew for all of them
             return
@@ -836,19 +673,11 @@ class Session:
         """Which of the partitions held here are born, and which children theirs are still to have."""
         self._births = self._new_births()
         children = self._births.children_of(self.assigned)
-        born = self._committed_of(children - self.assigned)
+        born = self._ask.committed(children - self.assigned)
         self._births.plan(self.assigned, self._committed | born)
         self._seen_born = set()
         self._owners_at = time.monotonic() + OWNERS_S
         self._looked_at = 0.0
-
-    def _committed_of(self, partitions: Iterable[Partition]) -> Positions:
-        """The committed offsets of some partitions, of those that have any."""
-        wanted = [TopicPartition(*p) for p in sorted(partitions)]
-        if not wanted:
-            return {}
-        committed = self._call("asking for committed offsets", lambda: self._consumer.committed(wanted, CALL_TIMEOUT_S))
-        return {(p.topic, p.partition): p.offset for p in committed if p.offset >= 0}
 
     def _due(self) -> list[Birth]:
         """Children whose parents have been read, and committed, to the end of the old number."""
@@ -864,13 +693,7 @@ class Session:
         if (parent, step) not in self._ends:
             if not self._view.over(step):
                 return None
-            at = TopicPartition(*parent, step.at_ms + int(LEASE_S * 1000))
-            found = self._call(
-                "asking for an offset by time", lambda: self._consumer.offsets_for_times([at], CALL_TIMEOUT_S)
-            )[0].offset
-            if found < 0:  # nothing has come since
-                found = high_watermarks(self.kafka, parent[0], [parent[1]])[parent[1]]
-            self._ends[parent, step] = found
+            self._ends[parent, step] = self._ask.offset_at(parent, step.at_ms + int(LEASE_S * 1000))
         return self._ends[parent, step]
 
     def _give_birth(self) -> Positions:
@@ -882,14 +705,7 @@ class Session:
         due = self._due()
         if due and self.spec.moves_state:
             raise RestartRequired(f"{_ranges(b.child for b in due)} can be born: the state of its trends moves there")
-        return {b.child: self._ends_of(b.child)[0] for b in due if b.child not in self._read}
-
-    def _ends_of(self, partition: Partition) -> tuple[int, int]:
-        """The first offset that a partition holds, and the one after its last. Asked again while that may help: a
-        partition that has just been made has no leader for a moment."""
-        ask = partial(self._consumer.get_watermark_offsets, TopicPartition(*partition), CALL_TIMEOUT_S)
-        low, high = self._call("asking for the ends of a partition", ask)
-        return int(low), int(high)
+        return {b.child: self._ask.ends(b.child)[0] for b in due if b.child not in self._read}
 
     def _release(self, partitions: Iterable[Partition]) -> None:
         """Reads what was held back from now on."""
@@ -897,7 +713,7 @@ class Session:
             if self.spec.moves_state:
                 raise RestartRequired(f"{_ranges([partition])} was born: the state of its trends is there")
             if partition not in self._committed:
-                self._committed |= self._committed_of([partition])
+                self._committed |= self._ask.committed([partition])
             if self._committed[partition] != self._begun[partition]:
                 self._consumer.seek(TopicPartition(*partition, self._committed[partition]))
             if self._merge is not None:
@@ -939,7 +755,7 @@ class Session:
             raise RestartRequired("asked to end")  # the next open() sees it
         self._check_version(reader)
         if settled := [p for p in numbers if reader.covers[p]]:
-            if self._committed_of(children):
+            if self._ask.committed(children):
                 raise RestartRequired(f"{_ranges(children)} was born meanwhile")
             raise StateMismatchError(
                 f"flow {self.spec.name}: {self._state_name}/{_spans(sorted(settled))} covers {_ranges(children)}, "
@@ -958,7 +774,7 @@ class Session:
                     self.address.state(state, parent, key, None),
                 )
             ),
-            {child: self._ends_of(child)[0] for child in children},
+            {child: self._ask.ends(child)[0] for child in children},
         )
         on_event(f"{_ranges(children)} born: {len(moving):,} state records moved")
 
@@ -987,71 +803,17 @@ class Session:
         metrics.FORWARDED.labels(self.spec.name).inc(len(elsewhere))
         return here, elsewhere
 
-    # -- records that are gone ----------------------------------------------------------------------------------
-
-    def _look_for_gaps(self) -> None:
-        """After the broker has refused a committed offset: which records are gone, in all partitions held.
-
-        Raises:
-            OffsetsExpiredError: says what is missing, and the way on.
-            RestartRequired: it is to be skipped, or nothing can be missing: done at the next start.
-        """
-        self._gaps = []
-        for stream, partition in sorted(self.assigned):
-            committed = self._committed.get((stream, partition))
-            low, high = self._ends_of((stream, partition))
-            if committed is None or low <= committed <= high:
-                continue
-            if committed > high:
-                raise OffsetsExpiredError(
-                    f"flow {self.spec.name}: {stream}/{partition} ends at offset {high:,}, the group {self.group} has "
-                    f"committed {committed:,}: the stream was made anew or cut. Nothing was written. "
-                    f"`trends state check {self.spec.name}` shows where each partition stands."
-                )
-            self._gaps.append(
-                Gap(
-                    generation=self.generation,
-                    flow=self.spec.name,
-                    stream=stream,
-                    partition=partition,
-                    first=committed,
-                    until=low,
-                    process=self.process,
-                    accepted_at=datetime.now(UTC),
-                )
-            )
-        missing = [gap for gap in self._gaps if not self._is_a_marker(gap)]
-        if missing and self.on_gap is OnGap.STOP:
-            places = "; ".join(f"{g.stream}/{g.partition} from {g.first:,} to {g.until - 1:,}" for g in missing)
-            raise OffsetsExpiredError(
-                f"flow {self.spec.name}: records were deleted before they were read (retention): offsets of {places}, "
-                f"{sum(g.until - g.first for g in missing):,} in all, transaction markers among them. Nothing was "
-                f"written. To go on without them, and have that recorded: start it once with --on-gap skip. Where "
-                "the stores or another cluster still have them, bring them back first."
-            )
-        if self._gaps:
-            raise RestartRequired("records that are gone are skipped")
-
-    def _is_a_marker(self, gap: Gap) -> bool:
-        """An emptied stream of ours whose last offset alone was not read: transactions end with a marker."""
-        derived = {self.address.name(s) for s in self.spec.inputs if s.scope is Scope.GENERATION}
-        if gap.stream not in derived or gap.until != gap.first + 1:
-            return False
-        low, high = self._ends_of((gap.stream, gap.partition))
-        return low == high == gap.until
-
     def _skip_gaps(self, on_event: Callable[[str], None]) -> None:
-        """Moves on behind the gaps that were found, and records them, in one transaction."""
-        gaps = [gap for gap in self._gaps if self._committed.get((gap.stream, gap.partition)) == gap.first]
-        self._gaps = []
-        if not gaps:
+        """Moves on behind the records that are gone, and records them, in one transaction."""
+        holes = self._gaps.due(self._committed)
+        if not holes:
             return
-        missing = [gap for gap in gaps if not self._is_a_marker(gap)]
+        missing = [hole.gap for hole in holes if hole.missing]
         self.commit(
             (self.address.record(GAPS, gap, gap.key) for gap in missing),
-            {(gap.stream, gap.partition): gap.until for gap in gaps},
+            {(gap.stream, gap.partition): gap.until for gap, _ in holes},
         )
-        for gap in gaps:
+        for gap, _ in holes:
             self._consumer.seek(TopicPartition(gap.stream, gap.partition, gap.until))
         for gap in missing:
             metrics.GAP_OFFSETS.labels(self.spec.name, gap.stream).inc(gap.until - gap.first)
@@ -1162,6 +924,15 @@ class Session:
         metrics.TRANSACTION_RECORDS.labels(self.spec.name).observe(count)
         return count
 
+    def _write(self, records: Iterable[Outgoing], positions: Positions) -> int:
+        assert self._writer is not None, "nothing is written before open()"
+        covers = (
+            cover_record(self._state_name, state_partition, partition, offset, self.spec.state_version)
+            for partition, offset in positions.items()
+            for state_partition in self.spec.state_partitions_of(partition, self.kafka)
+        )
+        return self._writer.write(records, covers, positions, self._consumer.consumer_group_metadata(), self._may_write)
+
     def _may_write(self) -> None:
         """That no key was placed by a number of partitions that may not count any more.
 
@@ -1176,84 +947,6 @@ class Session:
                 self._old = {}
             elif time.monotonic() > self._old_until:
                 raise RestartRequired("the streams have grown, and what was addressed before came too late")
-
-    def _write(self, records: Iterable[Outgoing], positions: Positions) -> int:
-        producer = self._producer
-        producer.begin_transaction()
-        try:
-            count = self._produce(records)
-            self._produce(
-                cover_record(self._state_name, state_partition, partition, offset, self.spec.state_version)
-                for partition, offset in positions.items()
-                for state_partition in self._state_partitions_of(partition)
-            )
-            offsets = [TopicPartition(stream, p, offset) for (stream, p), offset in positions.items()]
-            member = self._consumer.consumer_group_metadata()
-            if offsets:
-                self._call_in_transaction(
-                    lambda: producer.send_offsets_to_transaction(offsets, member, self._txn_call_s)
-                )
-            producer.flush(self._txn_call_s)
-            self._may_write()  # all of it has been appended by now
-            self._call_in_transaction(lambda: producer.commit_transaction(self._txn_call_s))
-        except BaseException:
-            self._abort()
-            raise
-        return count
-
-    def _produce(self, records: Iterable[Outgoing]) -> int:
-        """Hands records to the producer; waits where its queue is full."""
-        produce: Any = self._producer.produce
-        count = 0
-        for stream, partition, key, value, headers in records:
-            count += 1
-            try:
-                if headers is None:
-                    produce(stream, value, key, partition)
-                else:
-                    produce(stream, value, key, partition, headers=headers)
-            except BufferError:
-                self._produce_when_free(stream, value, key, partition, headers)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError._UNKNOWN_PARTITION:
-                    raise
-                learn_partitions(self._producer, [stream], partition + 1)  # it has grown
-                self._produce_when_free(stream, value, key, partition, headers)
-        return count
-
-    def _produce_when_free(self, *record: Any) -> None:
-        deadline = time.monotonic() + self.limits.broker_gone_s
-        while True:
-            self._producer.poll(0.05)
-            try:
-                stream, value, key, partition, headers = record
-                self._producer.produce(stream, value, key, partition, headers=headers)
-                return
-            except BufferError:
-                if time.monotonic() > deadline:
-                    raise UnavailableError(
-                        f"the producer's queue has been full for {self.limits.broker_gone_s:.0f} s"
-                    ) from None
-
-    def _call_in_transaction(self, call: Callable[[], None]) -> None:
-        """Tried again while librdkafka says that the very same call may be repeated, within the bound."""
-        deadline = time.monotonic() + self.limits.transaction_s
-        while True:
-            try:
-                call()
-                return
-            except KafkaException as error:
-                cause: KafkaError = error.args[0]
-                if cause.txn_requires_abort() or not cause.retriable() or time.monotonic() > deadline:
-                    raise
-
-    def _abort(self) -> None:
-        """Ends the transaction without its records. Where that fails too, the next start of this name does it."""
-        try:
-            self._producer.purge()
-            self._producer.abort_transaction(5.0)
-        except KafkaException as error:
-            log.warning("flow %s: could not abort its transaction: %s", self.spec.name, error)
 
     # -- end ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ from flows.since import Since
 from models.embedding import Embedder
 from streams.errors import SettingsError
 from streams.records import Generation
-from streams.session import FlowSpec, Limits, Session
+from streams.session import Session
+from streams.spec import FlowSpec, Limits
 from trends.settings import Settings
 
 FLOWS: tuple[str, ...] = ("embed", "cluster", "score", "summarize", "store")

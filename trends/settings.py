@@ -27,7 +27,7 @@ from sinks.postgres import PostgresConfig
 from streams.config import KafkaConfig
 from streams.errors import SettingsError, UnavailableError
 from streams.keys import BUCKETS
-from streams.session import OnGap
+from streams.spec import OnGap
 from trends.stack import MAX_SHARDS, Stack
 
 PREFIX = "TRENDS_"

@@ -19,7 +19,8 @@ from streams.config import KafkaConfig
 from streams.io import Outbox, Outgoing
 from streams.keys import partition_of
 from streams.records import TrendDefinition
-from streams.session import FlowSpec, Limits, OnGap, Session
+from streams.session import Session
+from streams.spec import FlowSpec, Limits, OnGap
 from streams.table import CLUSTER_ROLE, DEAD_LETTERS, GAPS, PARTITIONS, Stream
 
 GENERATION = "g1"

@@ -30,7 +30,8 @@ from streams.errors import ExitCode, UnavailableError
 from streams.keys import partition_of
 from streams.lag import LagProbe
 from streams.records import DeadLetter, Gap, Reason, TrendDefinition
-from streams.session import Limits, Session
+from streams.session import Session
+from streams.spec import Limits
 from streams.state import COVER_PREFIX, StateReader, high_watermarks
 from streams.table import DEAD_LETTERS, GAPS, Stream
 from tests.integration.counting import GENERATION, IN, OUT, SINGLE_STATE, STATE, create, spec

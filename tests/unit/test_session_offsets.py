@@ -8,7 +8,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.config import KafkaConfig
 from streams.io import Partition
-from streams.session import FlowSpec, Session
+from streams.session import Session
+from streams.spec import FlowSpec
 from streams.table import UPDATES
 
 
@@ -32,6 +33,7 @@ def begins(consumer: Growing) -> dict[Partition, int]:
     session: Any = Session(KafkaConfig("127.0.0.1:1"), "g1", FlowSpec("summarize", (UPDATES,)), "a")
     session._consumer.close()
     session._consumer = consumer
+    session._ask.ask_through(consumer)
     return {(p.topic, p.partition): p.offset for p in session._at_committed([TopicPartition(UPDATES.name, 5)])}
 
 

@@ -10,7 +10,7 @@ import typer
 
 from flows.stopping import StopSignals
 from streams.errors import ExitCode, TrendsError
-from streams.session import OnGap
+from streams.spec import OnGap
 from trends.cli.context import GenerationOption, current_settings
 from trends.settings import Settings
 

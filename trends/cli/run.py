@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from streams.errors import UnavailableError
-from streams.session import OnGap
+from streams.spec import OnGap
 from trends.cli.context import GenerationOption, current_settings
 from trends.cli.output import out, progress
 from trends.control import ControlServer, control_path
