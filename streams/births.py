@@ -1,5 +1,6 @@
 """Partitions that a growth made, as one flow sees them: held back until the older records of their trends are done,
-then born, once and for good. What is decided here is pure; :mod:`streams.session` asks the broker and writes.
+then born, once and for good. What is decided here is pure; :mod:`streams.growth_watch` asks the broker,
+:mod:`streams.session` writes.
 
 A partition's birth is the first offset that the flow's group commits in it. It is written by whoever owns the parent,
 in the transaction that says that the parent has been read to where the old number ended; where state stands beside the
@@ -9,11 +10,15 @@ none, could count a trend.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from streams.dead_letters import Received, headers_of_message
 from streams.growth import Growth, Step
-from streams.io import Partition, Positions
+from streams.io import Addresser, Outgoing, Partition, Positions
+from streams.keys import is_place_of, partition_of
+from streams.table import Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +116,47 @@ class Births:
             step = self.growth.birth(p)
             levels.setdefault(step.after if step else 0, []).append(p)
         return [levels[after] for after in sorted(levels)]
+
+    def sort(
+        self, received: list[Received[Any]], trend_of: Callable[[Any], str]
+    ) -> tuple[list[Received[Any]], list[Outgoing]]:
+        """The records that are for this process, and the others, to be sent on unchanged to where their trends live
+        now. (Somebody stood still while the streams grew.) A record in a partition where its trend never lived is the
+        step's to refuse."""
+        count, here, elsewhere = self.growth.count, [], []
+        for each in received:
+            trend_id, message = trend_of(each.record), each.message
+            home, found = partition_of(trend_id, count), message.partition()
+            if found == home or found == self.place(trend_id) or not is_place_of(trend_id, found, count):
+                here.append(each)
+            else:
+                headers: Any = headers_of_message(message)
+                elsewhere.append(Outgoing(message.topic(), home, message.key(), message.value(), headers or None))
+        return here, elsewhere
+
+
+class Split:
+    """The state that moves when a state partition gives birth: read whole first, then written in one transaction."""
+
+    def __init__(self, parent: int, place: Callable[[str], int], trend_of: Callable[[bytes, bytes], str]) -> None:
+        """``place``: where a trend's state belongs from now on; ``trend_of``: of a state record."""
+        self._parent = parent
+        self._place = place
+        self._trend_of = trend_of
+        self._moving: dict[bytes, tuple[int, bytes]] = {}
+
+    def __len__(self) -> int:
+        """How many state records move."""
+        return len(self._moving)
+
+    def look(self, key: bytes, value: bytes | None) -> None:
+        """Takes one state record, in log order; a value of None: the key is gone."""
+        self._moving.pop(key, None)
+        if value is not None and (place := self._place(self._trend_of(key, value))) != self._parent:
+            self._moving[key] = place, value
+
+    def records(self, address: Addresser, state: Stream) -> Iterator[Outgoing]:
+        """What to write: each record in its new place, and its end in the old one."""
+        for key, (place, value) in self._moving.items():
+            yield address.state(state, place, key, value)
+            yield address.state(state, self._parent, key, None)

@@ -86,3 +86,22 @@ class Addresser:
             if len(out.value or b"") <= most
             else self.record(DEAD_LETTERS, replace(cut, key=None, value=None), letter.letter_id)
         )
+
+
+def ranges(partitions: Iterable[Partition]) -> str:
+    """``raw.rss/0-3,5 raw.file/0``: partitions for a person."""
+    by_stream: dict[str, list[int]] = {}
+    for stream, partition in sorted(partitions):
+        by_stream.setdefault(stream, []).append(partition)
+    return " ".join(f"{stream}/{spans(numbers)}" for stream, numbers in by_stream.items()) or "nothing"
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """``0-3,5``: numbers, in ascending order, for a person."""
+    found: list[list[int]] = []
+    for n in numbers:
+        if found and n == found[-1][1] + 1:
+            found[-1][1] = n
+        else:
+            found.append([n, n])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in found)

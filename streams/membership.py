@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any, Final
 
 from confluent_kafka import ConsumerGroupState, KafkaException
@@ -12,7 +14,13 @@ from streams.config import KafkaConfig
 from streams.errors import UnavailableError
 from streams.io import Partition
 
+log = logging.getLogger(__name__)
+
 TIMEOUT_S: Final = 10.0
+OWNERS_S: Final = 5.0
+"""So long after a start or a growth it is looked whether every partition has an owner …"""
+OWNERS_EVERY_S: Final = 60.0
+"""… and then so often."""
 
 
 def owners(kafka: KafkaConfig, group: str) -> dict[str, frozenset[Partition]] | None:
@@ -36,3 +44,44 @@ def owners(kafka: KafkaConfig, group: str) -> dict[str, frozenset[Partition]] | 
         )
         for member in described.members
     }
+
+
+class OwnersWatch:
+    """Looks now and then, where streams have grown, whether every partition has an owner.
+
+    Whoever shares a group's partitions out (its leader) does so by the partitions that it knows, and again when it sees
+    that there are more. Started again under its name while they are being made, it finds the group as it was and never
+    sees a change.
+    """
+
+    def __init__(self, kafka: KafkaConfig, group: str, instance: str) -> None:
+        """``instance``: the static name of this process in the group."""
+        self._kafka = kafka
+        self._group = group
+        self._instance = instance
+        self._at = 0.0
+        """When to look next (monotonic)."""
+
+    def look_soon(self) -> None:
+        """In ``OWNERS_S``."""
+        self._at = time.monotonic() + OWNERS_S
+
+    def to_share_out(self, wanted: set[Partition]) -> set[Partition]:
+        """Partitions without an owner, where it is for this process to have the group share them out anew."""
+        if time.monotonic() < self._at:
+            return set()
+        self._at = time.monotonic() + OWNERS_EVERY_S
+        try:
+            owned = owners(self._kafka, self._group)
+        except UnavailableError as error:
+            log.warning("%s", error)
+            return set()
+        if owned is None:  # it is being done
+            self.look_soon()
+            return set()
+        missing = wanted.difference(*owned.values())
+        if not missing:
+            return set()
+        self.look_soon()
+        working = [name for name, partitions in owned.items() if partitions]
+        return missing if working and min(working) == self._instance else set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -18,10 +18,10 @@ from streams.broker import passes, patiently
 from streams.codec import RecordError, decode
 from streams.config import KafkaConfig
 from streams.dead_letters import headers_of_message
-from streams.errors import UnavailableError
+from streams.errors import StreamTableError, UnavailableError
 from streams.growth import Growth, Step, growth_of
 from streams.records import PartitionChange
-from streams.table import PARTITIONS
+from streams.table import PARTITIONS, Stream
 
 LOOK_S: Final = 1.0
 """How often a writer asks whether there has been a change."""
@@ -175,6 +175,35 @@ def learn_partitions(client: Any, streams: Iterable[str], count: int, for_s: flo
             if time.monotonic() > deadline:
                 raise UnavailableError(f"{stream} still has {found} partitions on the broker, {count} are recorded")
             time.sleep(0.05)
+
+
+def miscounted(
+    streams: Mapping[str, Stream], known: Mapping[str, Any], kafka: KafkaConfig, growth: Growth
+) -> StreamTableError | None:
+    """What is to be said where a stream does not have the number of partitions that keys are placed by. (While a growth
+    is prepared it may have as many as are coming.)
+
+    Args:
+        streams: those that are needed, by their names on the broker.
+        known: the broker's metadata, by name.
+    """
+    for name, stream in streams.items():
+        if name not in known:
+            return StreamTableError(f"stream {name} does not exist; create the streams with `trends streams apply`")
+        found, wanted = len(known[name].partitions), stream.count(kafka)
+        most = wanted if stream.partitions else max(wanted, growth.coming or 0)
+        if wanted <= found <= most:
+            continue
+        if growth.steps:
+            return StreamTableError(
+                f"stream {name} has {found} partitions, {wanted} are recorded since the streams grew; "
+                "`trends streams describe` shows all, `trends streams grow` says what to do"
+            )
+        return StreamTableError(
+            f"stream {name} has {found} partitions, the settings say {wanted}; "
+            "set TRENDS_KAFKA_PARTITIONS to what the streams have"
+        )
+    return None
 
 
 def current(kafka: KafkaConfig) -> KafkaConfig:

@@ -25,6 +25,11 @@ sooner than the owner, started again, could read it back.
 When the streams grow, the new number of partitions is taken up while everything runs (:mod:`streams.partitions`). What
 was addressed by the old number is committed within its lease, or dropped and begun anew. New partitions are held back
 until they are born (:mod:`streams.births`); where state has to move, at a start, between 3 and 4.
+
+What lives elsewhere: what a flow reads and its bounds (:mod:`streams.spec`), the set-up of the clients
+(:mod:`streams.clients`), questions to the broker (:mod:`streams.questions`), the transaction itself
+(:mod:`streams.writer`), the checks of 5 (:mod:`streams.covers`), records that are gone (:mod:`streams.gaps`), and what
+growing streams ask for (:mod:`streams.growth_watch`).
 """
 
 from __future__ import annotations
@@ -39,30 +44,28 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams import metrics
-from streams.births import Birth, Births
+from streams.births import Births, Split
 from streams.broker import passes, refuse
 from streams.clients import consumer_config, producer_config
 from streams.config import KafkaConfig
-from streams.dead_letters import Received, headers_of_message
+from streams.covers import StateCheck
+from streams.dead_letters import Received
 from streams.errors import (
     FencedError,
     OffsetsExpiredError,
     RestartRequired,
-    StateMismatchError,
-    StateVersionError,
     StreamTableError,
     TrendsError,
     UnavailableError,
 )
 from streams.failures import Failures
 from streams.gaps import Gaps
-from streams.growth import Step
+from streams.growth_watch import GrowthWatch
 from streams.health import FlowStatus, Phase
-from streams.io import Addresser, Chunk, Outgoing, Partition, Positions
-from streams.keys import is_place_of, partition_of
-from streams.membership import owners
+from streams.io import Addresser, Chunk, Outgoing, Partition, Positions, ranges
+from streams.membership import OwnersWatch
 from streams.merge import Merge
-from streams.partitions import LEASE_S, LOOK_S, VIEW_S, PartitionsView, learn_partitions
+from streams.partitions import learn_partitions, miscounted
 from streams.questions import Questions
 from streams.spec import FlowSpec, Limits, OnGap
 from streams.state import Restore, StateReader, cover_record
@@ -85,12 +88,6 @@ RENEWALS_WITHIN_S: Final = 60.0
 its name, or something that a new client does not mend."""
 LEAVE_S: Final = 0.5
 """How long a process that leaves its group for good waits for the goodbye to be sent."""
-QUESTION_S: Final = 1.0
-"""Bound on one question for the number of partitions: asked once a second, it must not hold up a process."""
-OWNERS_S: Final = 5.0
-"""Where streams have grown: so long after a start or a growth it is looked whether every partition has an owner …"""
-OWNERS_EVERY_S: Final = 60.0
-"""… and then so often."""
 
 
 class Session:
@@ -149,18 +146,15 @@ class Session:
         self._merge: Merge | None = None
         self._consumer = self._new_consumer()
         self._ask = Questions(kafka, self._consumer, self.limits.broker_gone_s, lambda: self.stopping)
-        self._view = PartitionsView(kafka, self._consumer)
-        self._looked_at = 0.0
-        self._old: Positions = {}
-        """Read before the number of partitions changed, and so perhaps addressed by the old one; to be committed …"""
-        self._old_until = 0.0
-        """… by this moment (monotonic)."""
-        self._births = self._new_births()
-        self._seen_born: set[Partition] = set()
-        self._owners_at = 0.0
-        """When to look next whether every partition has an owner (monotonic)."""
-        self._ends: dict[tuple[Partition, Step], int] = {}
+        keyed = [self.address.name(s) for s in spec.inputs if s.partitions is None]
+        self._watch = GrowthWatch(kafka, self._consumer, self._ask, keyed, spec.moves_state)
+        self._owners = OwnersWatch(kafka, self.group, self._instance)
+        self._check = StateCheck(spec, self._state_name, self.group)
         self._writer: Writer | None = None
+
+    @property
+    def _births(self) -> Births:
+        return self._watch.births
 
     def _new_consumer(self) -> Consumer:
         return Consumer(consumer_config(self.kafka, self.generation, self.spec, self.process, self.limits))
@@ -199,7 +193,7 @@ class Session:
             self._check_partitions()
         self._started, self._changed, self.failure = False, "", None
         self._read, self._merge = {}, None
-        self._old = {}
+        self._watch.forget_read()
         if self.spec.state is not None and self.spec.role is not None:
             # One process holds all of the state, so a stand-by can keep up with it.
             count = self.spec.state.count(self.kafka)
@@ -221,14 +215,14 @@ class Session:
         if self.spec.role is not None:
             self._begin_writing()
             self._take(self._all_inputs())
-        self.status.partitions = _ranges(self.assigned)
+        self.status.partitions = ranges(self.assigned)
         on_event(f"assigned {self.status.partitions}")
         assignment = self._assignment
         self._plan_births()
         if self.spec.moves_state:
             self._split(assignment, on_event)
         if self._births.held:
-            on_event(f"held back until their trends' older records are done: {_ranges(self._births.held)}")
+            on_event(f"held back until their trends' older records are done: {ranges(self._births.held)}")
         if self.spec.state is not None:
             self._restore_state(restore or _ignore, on_event, progress)
             if self.stopping:
@@ -289,7 +283,7 @@ class Session:
         self._consumer.close()
         self._consumer = self._new_consumer()
         self._ask.ask_through(self._consumer)
-        self._view.ask_through(self._consumer)
+        self._watch.ask_through(self._consumer)
         self._writer, self._joined, self._subscribed, self._committed = None, False, False, {}
         self.assigned, self._has_role, self._assigned_at = set(), False, None
 
@@ -301,26 +295,9 @@ class Session:
             raise wrong
 
     def _wrong_partitions(self) -> StreamTableError | None:
-        known = self._ask.streams()
         needed = [*self.spec.inputs, *(s for s in (self.spec.state, self.spec.role) if s)]
-        for stream in needed:
-            name = self.address.name(stream)
-            if name not in known:
-                return StreamTableError(f"stream {name} does not exist; create the streams with `trends streams apply`")
-            found, wanted = len(known[name].partitions), stream.count(self.kafka)
-            most = wanted if stream.partitions else max(wanted, self._view.growth.coming or 0)
-            if wanted <= found <= most:
-                continue
-            if self._view.growth.steps:
-                return StreamTableError(
-                    f"stream {name} has {found} partitions, {wanted} are recorded since the streams grew; "
-                    "`trends streams describe` shows all, `trends streams grow` says what to do"
-                )
-            return StreamTableError(
-                f"stream {name} has {found} partitions, the settings say {wanted}; "
-                "set TRENDS_KAFKA_PARTITIONS to what the streams have"
-            )
-        return None
+        names = {self.address.name(stream): stream for stream in needed}
+        return miscounted(names, self._ask.streams(), self.kafka, self._watch.growth)
 
     def _wait_for_partitions(self, on_event: Callable[[str], None]) -> None:
         said = False
@@ -359,11 +336,11 @@ class Session:
         else:
             self._take(partitions)
         if self._started:
-            self._changed = f"assigned {_ranges(self.assigned)}"
+            self._changed = f"assigned {ranges(self.assigned)}"
 
     def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
         if self._started:
-            self._changed = f"{_ranges(self.assigned)} taken back"
+            self._changed = f"{ranges(self.assigned)} taken back"
         self._let_go()
 
     def _take(self, partitions: Iterable[Any]) -> None:
@@ -443,8 +420,8 @@ class Session:
                 reader.close()
             if not whole:
                 return
-            self._check_version(reader)
-            self._check_covers(reader)
+            self._check.version(reader)
+            self._check_covers(reader, self.assigned)
             records += reader.records
         seconds = time.monotonic() - began
         metrics.STATE_RECORDS.labels(self.spec.name).set(records)
@@ -461,40 +438,12 @@ class Session:
         for level in self._births.levels({p for _, p in self.assigned if p < self.kafka.partitions}):
             yield StateReader(self.kafka, self._state_name, level, restore)
 
-    def _check_version(self, reader: StateReader) -> None:
-        """That this release can read the state, all of it."""
-        if others := reader.versions - {self.spec.state_version}:
-            raise StateVersionError(
-                f"flow {self.spec.name}: {self._state_name} is of format {', '.join(map(str, sorted(others)))}, this "
-                f"release reads format {self.spec.state_version}. Nothing was written. Where the stream's is the older "
-                f"one: `trends state migrate {self.spec.name}`; else run the release that wrote it."
-            )
-        if reader.unreadable is not None:
-            raise StateMismatchError(
-                f"flow {self.spec.name}: {reader.unreadable}. Nothing was written. "
-                f"`trends state check {self.spec.name}` names it; `trends state rebuild {self.spec.name}` builds the "
-                "state anew from the recorded decisions"
-            )
-
-    def _check_covers(self, reader: StateReader, partitions: set[Partition] | None = None) -> None:
+    def _check_covers(self, reader: StateReader, partitions: Iterable[Partition]) -> None:
         """Covered = committed, for every input partition and every state partition that reflects it."""
-        for partition in sorted(self.assigned if partitions is None else partitions):
-            committed = self._committed.get(partition)
-            for state_partition in self.spec.state_partitions_of(partition, self.kafka):
-                if state_partition not in reader.covers:
-                    continue
-                covered = reader.covers[state_partition].get(partition)
-                if covered == committed:
-                    continue
-                if partition in self._births.held and self._ask.committed([partition]):
-                    raise RestartRequired(f"{_ranges([partition])} was born while the state was read")
-                raise StateMismatchError(
-                    f"flow {self.spec.name}: {self._state_name}/{state_partition} covers {partition[0]}/{partition[1]} "
-                    f"up to {'nothing' if covered is None else covered}, the group {self.group} has committed "
-                    f"{'nothing' if committed is None else committed}. The state stream or the group's offsets were "
-                    f"changed from outside. Nothing was written. `trends state check {self.spec.name}` shows where; "
-                    f"`trends state rebuild {self.spec.name}` builds the state anew from the recorded decisions."
-                )
+        for partition, wrong in self._check.uncovered(reader, self.kafka, partitions, self._committed):
+            if partition in self._births.held and self._ask.committed([partition]):
+                raise RestartRequired(f"{ranges([partition])} was born while the state was read")
+            raise wrong
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -529,7 +478,7 @@ class Session:
         self._report_lag()
         self._watch_growth()
         if self._births.waiting:
-            positions |= self._give_birth()
+            positions |= self._watch.give_birth(self._begun | self._committed, self._read)
         if not messages and all(self._committed.get(p) == offset for p, offset in positions.items()):
             return None
         self._read |= positions
@@ -566,27 +515,14 @@ class Session:
 
     # -- growing streams -----------------------------------------------------------------------------------------
 
-    def _new_births(self) -> Births:
-        return Births(self._view.growth, [self.address.name(s) for s in self.spec.inputs if s.partitions is None])
-
     def _learn_growth(self) -> None:
         """Before anything is addressed: how many partitions there are."""
-        if self._refresh_view() or self.kafka.partitions != self._view.growth.count:
+        if self._watch.refresh() or self.kafka.partitions != self._watch.growth.count:
             self._take_up()
-
-    def _refresh_view(self) -> bool:
-        """Whether the number of partitions has changed; asked again while no broker answers, within the bound."""
-        deadline = time.monotonic() + self.limits.broker_gone_s
-        while True:
-            try:
-                return self._view.refresh(QUESTION_S)
-            except UnavailableError:
-                if self.stopping or time.monotonic() > deadline:
-                    raise
 
     def _take_up(self) -> None:
         """From here on keys are placed by the new number."""
-        self.kafka = self.address.kafka = replace(self.kafka, partitions=self._view.growth.count)
+        self.kafka = self.address.kafka = replace(self.kafka, partitions=self._watch.growth.count)
         learn_partitions(self._consumer, self._growing(), self.kafka.partitions)
         if self._writer is not None:
             self._writer.learn(self._growing(), self.kafka.partitions)
@@ -599,65 +535,29 @@ class Session:
         return [self.address.name(s) for s in streams if s.partitions is None]
 
     def _watch_growth(self) -> None:
-        """Now and then: have the streams grown, has a partition that is held back been born?"""
-        now = time.monotonic()
-        if now - self._looked_at < LOOK_S:
+        """Now and then: have the streams grown, has a partition that is held back been born, has each an owner?"""
+        changed = self._watch.look(self._read)
+        if changed is None:
             return
-        fresh_at = self._view.fresh_at
-        try:
-            changed = self._view.refresh(QUESTION_S)
-        except UnavailableError:
-            return  # nothing is committed by a view that is too old
-        finally:
-            self._looked_at = time.monotonic()
         if changed:
-            self._grow_while_running(fresh_at or now)
+            self._grow_while_running()
         metrics.HELD_PARTITIONS.labels(self.spec.name).set(len(self._births.held))
-        if self._births.held:
-            self._look_for_births()
-        if self._view.growth.steps and self.spec.role is None and now >= self._owners_at:
-            self._owners_at = now + OWNERS_EVERY_S
-            self._look_for_owners()
+        self._release(self._watch.newly_born())
+        if self._watch.growth.steps and self.spec.role is None:
+            self._share_out()
 
-    def _look_for_owners(self) -> None:
+    def _share_out(self) -> None:
         """Has the group share its partitions out anew where some have no owner.
-
-        Whoever shares them out (the group's leader) does so by the partitions that it knows, and again when it sees
-        that there are more. Started again under its name while they are being made, it finds the group as it was and
-        never sees a change.
 
         Raises:
             RestartRequired: this process left the group, to join it anew.
         """
-        try:
-            owned = owners(self.kafka, self.group)
-        except UnavailableError as error:
-            log.warning("flow %s: %s", self.spec.name, error)
-            return
-        if owned is None:  # it is being done
-            self._owners_at = time.monotonic() + OWNERS_S
-            return
-        wanted = {(name, p) for name in self._births.streams for p in range(self.kafka.partitions)}
-        missing = wanted.difference(*owned.values())
-        working = [name for name, partitions in owned.items() if partitions]
-        if not missing:
-            return
-        self._owners_at = time.monotonic() + OWNERS_S
-        if working and min(working) == self._instance:
+        everything = {(name, p) for name in self._births.streams for p in range(self.kafka.partitions)}
+        if missing := self._owners.to_share_out(everything):
             self._leave_group()
-            raise RestartRequired(f"{_ranges(missing)} had no owner: the group shares its partitions out anew")
+            raise RestartRequired(f"{ranges(missing)} had no owner: the group shares its partitions out anew")
 
-    def _look_for_births(self) -> None:
-        """Reads what was born meanwhile."""
-        born = self._ask.committed(self._births.held).keys()
-        if self.spec.moves_state and born != self._seen_born and born != self._births.held:
-            self._seen_born = set(born)  # its siblings are about to be: one beginning anew for all of them
-            return
-        self._release(self._births.born(born))
-
-    def _grow_while_running(self, fresh_at: float) -> None:
-        """What has been addressed by the old number may still be committed, for as long as its lease goes."""
-        self._old, self._old_until = dict(self._read), fresh_at + VIEW_S
+    def _grow_while_running(self) -> None:
         self._take_up()
         log.info("flow %s: keys are placed in %d partitions from now on", self.spec.name, self.kafka.partitions)
         if self.spec.role is not None:
@@ -666,52 +566,18 @@ class Session:
                 self._consumer.incremental_assign(ready)
                 self._consumer.pause(ready)
                 self.assigned |= {(p.topic, p.partition) for p in ready}
-                self.status.partitions = _ranges(self.assigned)
+                self.status.partitions = ranges(self.assigned)
         self._plan_births()
 
     def _plan_births(self) -> None:
-        """Which of the partitions held here are born, and which children theirs are still to have."""
-        self._births = self._new_births()
-        children = self._births.children_of(self.assigned)
-        born = self._ask.committed(children - self.assigned)
-        self._births.plan(self.assigned, self._committed | born)
-        self._seen_born = set()
-        self._owners_at = time.monotonic() + OWNERS_S
-        self._looked_at = 0.0
-
-    def _due(self) -> list[Birth]:
-        """Children whose parents have been read, and committed, to the end of the old number."""
-        due = self._births.due(self._begun | self._committed, self._end_of)
-        if not self.spec.moves_state:
-            return due
-        # State is of all inputs: it moves when all of them are there.
-        children = {birth.child for birth in due}
-        return [b for b in due if all((name, b.child[1]) in children for name in self._births.streams)]
-
-    def _end_of(self, parent: Partition, step: Step) -> int | None:
-        """Where a parent ended when nobody placed keys by the old number any more: asked once."""
-        if (parent, step) not in self._ends:
-            if not self._view.over(step):
-                return None
-            self._ends[parent, step] = self._ask.offset_at(parent, step.at_ms + int(LEASE_S * 1000))
-        return self._ends[parent, step]
-
-    def _give_birth(self) -> Positions:
-        """The first offsets of children that are due, to be committed with the next transaction.
-
-        Raises:
-            RestartRequired: their state has to move first, which is done at a start.
-        """
-        due = self._due()
-        if due and self.spec.moves_state:
-            raise RestartRequired(f"{_ranges(b.child for b in due)} can be born: the state of its trends moves there")
-        return {b.child: self._ask.ends(b.child)[0] for b in due if b.child not in self._read}
+        self._watch.plan(self.assigned, self._committed)
+        self._owners.look_soon()
 
     def _release(self, partitions: Iterable[Partition]) -> None:
         """Reads what was held back from now on."""
         for partition in sorted(partitions):
             if self.spec.moves_state:
-                raise RestartRequired(f"{_ranges([partition])} was born: the state of its trends is there")
+                raise RestartRequired(f"{ranges([partition])} was born: the state of its trends is there")
             if partition not in self._committed:
                 self._committed |= self._ask.committed([partition])
             if self._committed[partition] != self._begun[partition]:
@@ -721,15 +587,15 @@ class Session:
             elif self.spec.ordered and len(self.assigned - self._births.held) > 1:
                 self._merge = Merge(self._consumer, self.assigned - self._births.held)
             self._consumer.resume([TopicPartition(*partition)])
-            log.info("flow %s: reading %s", self.spec.name, _ranges([partition]))
+            log.info("flow %s: reading %s", self.spec.name, ranges([partition]))
 
     def _split(self, assignment: int, on_event: Callable[[str], None]) -> None:
         """Gives birth to the children that are due: the state of their trends moves, in one transaction a parent."""
-        by_parent: dict[int, list[Birth]] = {}
-        for birth in self._due():
-            by_parent.setdefault(birth.parent[1], []).append(birth)
-        for parent, births in sorted(by_parent.items()):
-            self._split_one(parent, [b.child for b in births], assignment, on_event)
+        by_parent: dict[int, list[Partition]] = {}
+        for birth in self._watch.due(self._begun | self._committed):
+            by_parent.setdefault(birth.parent[1], []).append(birth.child)
+        for parent, children in sorted(by_parent.items()):
+            self._split_one(parent, children, assignment, on_event)
 
     def _split_one(
         self, parent: int, children: Sequence[Partition], assignment: int, on_event: Callable[[str], None]
@@ -738,45 +604,23 @@ class Session:
         assert state is not None
         assert trend_of is not None
         self._births.born(children)  # from here on place() says where the state belongs
-        moving: dict[bytes, tuple[int, bytes]] = {}
-
-        def look(key: bytes, value: bytes | None) -> None:
-            moving.pop(key, None)
-            if value is not None and (place := self._births.place(trend_of(key, value))) != parent:
-                moving[key] = place, value
-
-        numbers = {number for _, number in children}
-        reader = StateReader(self.kafka, self._state_name, {parent, *numbers}, look)
+        split = Split(parent, self.place, trend_of)
+        reader = StateReader(self.kafka, self._state_name, {parent, *(number for _, number in children)}, split.look)
         try:
             whole = reader.catch_up(lambda: self._poll_paused(0), self.status.restoring, lambda: self.stopping)
         finally:
             reader.close()
         if not whole:
             raise RestartRequired("asked to end")  # the next open() sees it
-        self._check_version(reader)
-        if settled := [p for p in numbers if reader.covers[p]]:
+        self._check.version(reader)
+        if wrong := self._check.unborn(reader, children):
             if self._ask.committed(children):
-                raise RestartRequired(f"{_ranges(children)} was born meanwhile")
-            raise StateMismatchError(
-                f"flow {self.spec.name}: {self._state_name}/{_spans(sorted(settled))} covers {_ranges(children)}, "
-                f"where the group {self.group} has committed nothing. The group's offsets were changed from outside. "
-                f"Nothing was written. `trends state check {self.spec.name}` shows where; `trends state rebuild "
-                f"{self.spec.name}` builds the state anew from the recorded decisions."
-            )
+                raise RestartRequired(f"{ranges(children)} was born meanwhile")
+            raise wrong
         self._check_covers(reader, {p for p in self.assigned if p[1] == parent})
         self._still(assignment)
-        self.commit(
-            (
-                record
-                for key, (place, value) in moving.items()
-                for record in (
-                    self.address.state(state, place, key, value),
-                    self.address.state(state, parent, key, None),
-                )
-            ),
-            {child: self._ask.ends(child)[0] for child in children},
-        )
-        on_event(f"{_ranges(children)} born: {len(moving):,} state records moved")
+        self.commit(split.records(self.address, state), {child: self._ask.ends(child)[0] for child in children})
+        on_event(f"{ranges(children)} born: {len(split):,} state records moved")
 
     def place(self, trend_id: str) -> int:
         """The partition in which this flow keeps a trend's state."""
@@ -784,24 +628,15 @@ class Session:
 
     def sort(self, received: list[Received[Any]]) -> tuple[list[Received[Any]], list[Outgoing]]:
         """Where state stands beside the inputs: the records that are for this process, and the others, to be sent on
-        unchanged to where their trends live now. (Somebody stood still while the streams grew.) A record in a partition
-        where its trend never lived is the step's to refuse."""
-        trend_of = self.spec.trend_of
-        if trend_of is None:
+        unchanged to where their trends live now (:meth:`streams.births.Births.sort`)."""
+        if self.spec.trend_of is None:
             return received, []
-        count, here, elsewhere = self.kafka.partitions, [], []
-        for each in received:
-            trend_id, message = trend_of(each.record), each.message
-            home, found = partition_of(trend_id, count), message.partition()
-            if found == home or found == self.place(trend_id) or not is_place_of(trend_id, found, count):
-                here.append(each)
-            else:
-                headers: Any = headers_of_message(message)
-                elsewhere.append(Outgoing(message.topic(), home, message.key(), message.value(), headers or None))
-        if not elsewhere:
-            return received, []
-        metrics.FORWARDED.labels(self.spec.name).inc(len(elsewhere))
+        here, elsewhere = self._births.sort(received, self.spec.trend_of)
+        if elsewhere:
+            metrics.FORWARDED.labels(self.spec.name).inc(len(elsewhere))
         return here, elsewhere
+
+    # -- records that are gone ----------------------------------------------------------------------------------
 
     def _skip_gaps(self, on_event: Callable[[str], None]) -> None:
         """Moves on behind the records that are gone, and records them, in one transaction."""
@@ -905,7 +740,7 @@ class Session:
                 the commit itself it may have been: the start then finds it in the committed offsets).
         """
         self._raise_if_changed()
-        self._may_write()
+        self._watch.may_write(self._committed)
         positions = {p: offset for p, offset in positions.items() if self._committed.get(p) != offset}
         began = time.monotonic()
         try:
@@ -931,22 +766,8 @@ class Session:
             for partition, offset in positions.items()
             for state_partition in self.spec.state_partitions_of(partition, self.kafka)
         )
-        return self._writer.write(records, covers, positions, self._consumer.consumer_group_metadata(), self._may_write)
-
-    def _may_write(self) -> None:
-        """That no key was placed by a number of partitions that may not count any more.
-
-        Raises:
-            RestartRequired: the streams have grown, and the lease of the old number is over.
-            UnavailableError: nobody says how many partitions there are.
-        """
-        if self._view.age_s > VIEW_S and self._refresh_view():
-            raise RestartRequired(f"the streams have grown to {self._view.growth.count} partitions")
-        if self._old:
-            if all(self._committed.get(p, -1) >= offset for p, offset in self._old.items()):
-                self._old = {}
-            elif time.monotonic() > self._old_until:
-                raise RestartRequired("the streams have grown, and what was addressed before came too late")
+        member = self._consumer.consumer_group_metadata()
+        return self._writer.write(records, covers, positions, member, lambda: self._watch.may_write(self._committed))
 
     # -- end ----------------------------------------------------------------------------------------------------
 
@@ -981,21 +802,3 @@ class Session:
 
 def _ignore(key: bytes, value: bytes | None) -> None:
     """A flow with a state stream and nothing to restore."""
-
-
-def _ranges(partitions: Iterable[Partition]) -> str:
-    """``raw.rss/0-3,5 raw.file/0``: partitions for a person."""
-    by_stream: dict[str, list[int]] = {}
-    for stream, partition in sorted(partitions):
-        by_stream.setdefault(stream, []).append(partition)
-    return " ".join(f"{stream}/{_spans(numbers)}" for stream, numbers in by_stream.items()) or "nothing"
-
-
-def _spans(numbers: list[int]) -> str:
-    spans: list[list[int]] = []
-    for n in numbers:
-        if spans and n == spans[-1][1] + 1:
-            spans[-1][1] = n
-        else:
-            spans.append([n, n])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)

@@ -1,6 +1,6 @@
 """State streams: "the log is the state". Reading one back up to its true end, and the cover records in it.
 
-A cover record says which input offset the state partition reflects; :mod:`streams.session` compares it at start with
+A cover record says which input offset the state partition reflects; :mod:`streams.covers` compares it at start with
 what the consumer group has committed.
 """
 
