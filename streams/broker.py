@@ -85,6 +85,23 @@ def patiently(call: Callable[[], T], for_s: float, give_up: Callable[[], bool] =
             time.sleep(PAUSE_S)
 
 
+def in_transaction(call: Callable[[], None], for_s: float) -> None:
+    """A transactional call, repeated while librdkafka says that the very same call may be, for ``for_s`` at most.
+
+    Raises:
+        KafkaException: the last error.
+    """
+    deadline = time.monotonic() + for_s
+    while True:
+        try:
+            call()
+            return
+        except KafkaException as error:
+            cause: KafkaError = error.args[0]
+            if cause.txn_requires_abort() or not cause.retriable() or time.monotonic() > deadline:
+                raise
+
+
 def refuse(error: KafkaError, doing: str) -> TrendsError:
     """What an error of the broker means to a flow process."""
     code, text = error.code(), f"{doing}: {error.str()}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, Final
@@ -22,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
-from streams.broker import patiently, refuse
+from streams.broker import in_transaction, patiently, refuse
 from streams.config import KafkaConfig
 from streams.errors import StateMismatchError, UnavailableError
 from streams.groups import FlowGroup, Hold
@@ -171,8 +171,8 @@ class Rewrite:
                 positions = [TopicPartition(*p, offset) for p, offset in offsets.items()]
                 if positions:
                     member = self._hold.member()
-                    _repeated(lambda: producer.send_offsets_to_transaction(positions, member, CALL_S))
-                _repeated(lambda: producer.commit_transaction(CALL_S))
+                    in_transaction(lambda: producer.send_offsets_to_transaction(positions, member, CALL_S), QUEUE_S)
+                in_transaction(lambda: producer.commit_transaction(CALL_S), QUEUE_S)
             except BaseException:
                 with contextlib.suppress(KafkaException):
                     producer.purge()
@@ -196,19 +196,6 @@ class Rewrite:
             yield
         except KafkaException as error:
             raise refuse(error.args[0], f"state of {self._group.spec.name}, {doing}") from None
-
-
-def _repeated(call: Callable[[], None]) -> None:
-    """Tried again while librdkafka says that the very same call may be repeated."""
-    deadline = time.monotonic() + QUEUE_S
-    while True:
-        try:
-            call()
-            return
-        except KafkaException as error:
-            cause: KafkaError = error.args[0]
-            if cause.txn_requires_abort() or not cause.retriable() or time.monotonic() > deadline:
-                raise
 
 
 def migration_ends(group: FlowGroup) -> dict[int, int]:

@@ -766,7 +766,7 @@ class Session:
             for partition, offset in positions.items()
             for state_partition in self.spec.state_partitions_of(partition, self.kafka)
         )
-        member = self._consumer.consumer_group_metadata()
+        member = self._consumer.consumer_group_metadata
         return self._writer.write(records, covers, positions, member, lambda: self._watch.may_write(self._committed))
 
     # -- end ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
+from streams.broker import in_transaction
 from streams.errors import UnavailableError
 from streams.io import Outgoing, Positions
 from streams.partitions import learn_partitions
@@ -50,7 +51,7 @@ class Writer:
         records: Iterable[Outgoing],
         covers: Iterable[Outgoing],
         positions: Positions,
-        member: Any,
+        member: Callable[[], Any],
         check: Callable[[], None],
     ) -> int:
         """One transaction.
@@ -58,8 +59,8 @@ class Writer:
         Args:
             records: what the flow says.
             covers: what its state covers from then on.
-            positions: the offsets that are committed with them, for the group of …
-            member: … this consumer, by its group metadata.
+            positions: the offsets that are committed with them, …
+            member: … for whom: the consumer's group metadata, as it is when the records have been produced.
             check: raises where nothing may be committed after all; called when all has been appended.
 
         Returns:
@@ -76,7 +77,8 @@ class Writer:
             self._produce(covers)
             offsets = [TopicPartition(stream, p, offset) for (stream, p), offset in positions.items()]
             if offsets:
-                self._call(lambda: producer.send_offsets_to_transaction(offsets, member, self._call_s))
+                whose = member()
+                self._call(lambda: producer.send_offsets_to_transaction(offsets, whose, self._call_s))
             producer.flush(self._call_s)
             check()
             self._call(lambda: producer.commit_transaction(self._call_s))
@@ -84,6 +86,9 @@ class Writer:
             self._abort()
             raise
         return count
+
+    def _call(self, call: Callable[[], None]) -> None:
+        in_transaction(call, self._limits.transaction_s)
 
     def _produce(self, records: Iterable[Outgoing]) -> int:
         """Hands records to the producer; waits where its queue is full."""
@@ -118,18 +123,6 @@ class Writer:
                     raise UnavailableError(
                         f"the producer's queue has been full for {self._limits.broker_gone_s:.0f} s"
                     ) from None
-
-    def _call(self, call: Callable[[], None]) -> None:
-        """Tried again while librdkafka says that the very same call may be repeated, within the bound."""
-        deadline = time.monotonic() + self._limits.transaction_s
-        while True:
-            try:
-                call()
-                return
-            except KafkaException as error:
-                cause: KafkaError = error.args[0]
-                if cause.txn_requires_abort() or not cause.retriable() or time.monotonic() > deadline:
-                    raise
 
     def _abort(self) -> None:
         """Ends the transaction without its records. Where that fails too, the next start of this name does it."""

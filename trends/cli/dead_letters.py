@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, Concatenate, Final, ParamSpec
 
 import msgspec
 import typer
@@ -24,6 +26,8 @@ from streams.records import DeadLetter, LetterStatus, Reason
 from trends.cli.context import current_settings
 from trends.cli.output import JsonOption, err, out, print_json, show
 from trends.text import instant, moment, plain
+
+P = ParamSpec("P")
 
 SHOWN_VALUE_CHARS: Final = 4_000
 
@@ -43,6 +47,7 @@ TextOption = Annotated[str, typer.Option("--text", help="Part of the error.", sh
 IdOption = Annotated[
     list[str] | None, typer.Option("--id", help="One letter (stream/partition/offset); may be given several times.")
 ]
+StatusOption = Annotated[LetterStatus | None, typer.Option("--status", help="Only those that are open, or redriven.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Every letter: needed where no filter is given.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -58,7 +63,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="dead-letters")
 
 
-def list_letters(
+def _selection(
     reason: ReasonOption = None,
     flow: FlowOption = None,
     stream: StreamOption = None,
@@ -66,9 +71,42 @@ def list_letters(
     since: FromOption = None,
     until: ToOption = None,
     text: TextOption = "",
-    status: Annotated[
-        LetterStatus | None, typer.Option("--status", help="Only those that are open, or redriven.")
-    ] = None,
+) -> Selection:
+    begin = instant(since) if since else None
+    if since and begin and len(since.strip()) == len("2026-03-01"):
+        begin -= timedelta(days=1)
+    return Selection(
+        reasons=frozenset(reason or ()),
+        flows=frozenset(flow or ()),
+        streams=frozenset(stream or ()),
+        partition=partition,
+        since=begin,
+        until=instant(until) if until else None,
+        text=text,
+    )
+
+
+def _filtered(command: Callable[Concatenate[Selection, P], None]) -> Callable[..., None]:
+    """A command over a selection: the filters that all of them have in common are its first options."""
+    filters = signature(_selection, eval_str=True).parameters
+    _, *own = signature(command, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        selection = _selection(**{name: options.pop(name) for name in filters})
+        command(selection, **options)  # type: ignore[call-arg]
+
+    parameters = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in (*filters.values(), *own)]
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+@_filtered
+def list_letters(
+    selection: Selection,
+    *,
+    status: StatusOption = None,
     limit: Annotated[int, typer.Option("--limit", min=0, max=10_000, help="How many of the newest to list.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,9 +118,7 @@ def list_letters(
       trends dead-letters list --reason our_failure --flow cluster --from 2026-03-01
       trends dead-letters list --limit 0 --json | jq '.groups[] | {reason, letters}'
     """
-    selection = _selection(reason, flow, stream, partition, since, until, text, None)
-    if status is not None:
-        selection = _with_status(selection, status)
+    selection = _narrowed(selection, status=status)
     with _looking() as progress:
         overview = _box().overview(selection, limit, progress)
     value = {
@@ -116,14 +152,10 @@ def show_letter(
     show(msgspec.to_builtins(letter), as_json, lambda: _letter(letter))
 
 
+@_filtered
 def redrive(
-    reason: ReasonOption = None,
-    flow: FlowOption = None,
-    stream: StreamOption = None,
-    partition: PartitionOption = None,
-    since: FromOption = None,
-    until: ToOption = None,
-    text: TextOption = "",
+    selection: Selection,
+    *,
     letter_id: IdOption = None,
     every: AllOption = False,
     again: Annotated[bool, typer.Option("--again", help="Also those that were redriven before.")] = False,
@@ -142,7 +174,7 @@ def redrive(
       trends dead-letters redrive --reason our_failure --flow score --dry-run
       trends dead-letters redrive --id raw.rss/3/17 --yes
     """
-    selection = _some(_selection(reason, flow, stream, partition, since, until, text, letter_id), every)
+    selection = _some(_narrowed(selection, letter_id), every)
     box = _box()
     _carry_out(
         "redriven", dry_run, yes, as_json,
@@ -150,18 +182,12 @@ def redrive(
     )  # fmt: skip
 
 
+@_filtered
 def purge(
-    reason: ReasonOption = None,
-    flow: FlowOption = None,
-    stream: StreamOption = None,
-    partition: PartitionOption = None,
-    since: FromOption = None,
-    until: ToOption = None,
-    text: TextOption = "",
+    selection: Selection,
+    *,
     letter_id: IdOption = None,
-    status: Annotated[
-        LetterStatus | None, typer.Option("--status", help="Only those that are open, or redriven.")
-    ] = None,
+    status: StatusOption = None,
     every: AllOption = False,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
@@ -174,10 +200,7 @@ def purge(
       trends dead-letters purge --status redriven --to 2026-03-01 --dry-run
       trends dead-letters purge --reason not_json --stream raw.file --yes
     """
-    selection = _selection(reason, flow, stream, partition, since, until, text, letter_id)
-    if status is not None:
-        selection = _with_status(selection, status)
-    selection = _some(selection, every)
+    selection = _some(_narrowed(selection, letter_id, status), every)
     box = _box()
     _carry_out(
         "purged", dry_run, yes, as_json, lambda dry, progress: box.purge(selection, dry_run=dry, progress=progress)
@@ -192,33 +215,9 @@ def _box() -> LetterBox:
     return LetterBox(settings.kafka(), settings.generation)
 
 
-def _selection(
-    reason: list[Reason] | None,
-    flow: list[str] | None,
-    stream: list[str] | None,
-    partition: int | None,
-    since: str | None,
-    until: str | None,
-    text: str,
-    ids: list[str] | None,
-) -> Selection:
-    begin = instant(since) if since else None
-    if since and begin and len(since.strip()) == len("2026-03-01"):
-        begin -= timedelta(days=1)
-    return Selection(
-        reasons=frozenset(reason or ()),
-        flows=frozenset(flow or ()),
-        streams=frozenset(stream or ()),
-        partition=partition,
-        since=begin,
-        until=instant(until) if until else None,
-        text=text,
-        ids=frozenset(ids or ()),
-    )
-
-
-def _with_status(selection: Selection, status: LetterStatus) -> Selection:
-    return replace(selection, statuses=frozenset({status}))
+def _narrowed(selection: Selection, ids: list[str] | None = None, status: LetterStatus | None = None) -> Selection:
+    statuses = selection.statuses if status is None else frozenset({status})
+    return replace(selection, ids=frozenset(ids or ()), statuses=statuses)
 
 
 def _some(selection: Selection, every: bool) -> Selection:

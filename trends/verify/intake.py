@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -46,6 +46,10 @@ def _again_for(message: Any) -> bytes | None:
     if not headers or len(headers) <= OWN_HEADERS:
         return None
     return next((value for name, value in headers if name == HEADER_REDRIVEN_FOR), None)
+
+
+def _flags(message: Any, asked: bool) -> int:
+    return (rel.ASKED if asked else 0) | (rel.AGAIN if _again_for(message) else 0)
 
 
 _LETTER = msgspec.json.Decoder(rel.LetterFields)
@@ -173,19 +177,32 @@ class Intake:
                     "streams.partitions", Example(id_, where, f"its trend {trend_id!r} is in partition {line[-1]}")
                 )
 
-    def _decoded(self, decode: Callable[[bytes], T], part: Part, message: Any) -> T | None:
-        """A derived record; None for one that was removed, and for one that nobody can read."""
-        if (value := message.value()) is None:
-            return None
-        try:
-            return decode(value)
-        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
-            place = np.array([rel.place_of(part.number, message.partition(), message.offset())])
-            if look_up(self._excused, place)[0] < 0 and look_up(self._refused, place)[0] < 0:
-                where = f"{part.name}/{message.partition()}/{message.offset()}"
-                key = (message.key() or b"").decode("utf-8", "replace")
-                self._book.off_one("streams.readable", Example(key, where, str(error)))
-            return None
+    def _read(
+        self, decoder: msgspec.json.Decoder[T], part: Part, messages: list[Any]
+    ) -> Iterator[tuple[T, Any, int, bool]]:
+        """The records of a derived stream, apart from those that were removed and those that nobody can read: each with
+        its message, its place, and whether that was asked for."""
+        self._book.examined("streams.partitions", len(messages))
+        self._book.examined("streams.readable", len(messages))
+        decode = decoder.decode
+        for message in messages:
+            if (value := message.value()) is None:
+                continue
+            partition, offset = message.partition(), message.offset()
+            place = rel.place_of(part.number, partition, offset)
+            try:
+                record = decode(value)
+            except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+                self._unreadable(f"{part.name}/{partition}/{offset}", message, place, error)
+                continue
+            yield record, message, place, offset < part.asked[partition]
+
+    def _unreadable(self, where: str, message: Any, place: int, error: Exception) -> None:
+        """Off, unless it is a dead letter."""
+        places = np.array([place])
+        if look_up(self._excused, places)[0] < 0 and look_up(self._refused, places)[0] < 0:
+            key = (message.key() or b"").decode("utf-8", "replace")
+            self._book.off_one("streams.readable", Example(key, where, str(error)))
 
     def take_raw(self, part: Part, messages: list[Any]) -> None:
         self._note_first(part, messages)
@@ -211,16 +228,10 @@ class Intake:
 
     def take_embedded(self, part: Part, messages: list[Any]) -> None:
         self._note_first(part, messages)
-        made, items, decode = [], [], _EMBEDDED.decode
-        self._book.examined("streams.partitions", len(messages))
-        self._book.examined("streams.readable", len(messages))
-        for message in messages:
-            if (record := self._decoded(decode, part, message)) is None:
-                continue
+        made, items = [], []
+        for record, message, place, asked in self._read(_EMBEDDED, part, messages):
             item = record.item
-            partition, offset = message.partition(), message.offset()
-            place = rel.place_of(part.number, partition, offset)
-            asked = offset < part.asked[partition] and self._in_events(item.event_time)
+            asked = asked and self._in_events(item.event_time)
             gone = item.kind == "deleted"
             flags = (rel.ASKED if asked else 0) | (rel.GONE if gone else 0)
             again = rel.AGAIN if _again_for(message) else 0
@@ -228,7 +239,8 @@ class Intake:
             made.append((hash((item.item_id, observed)), rel.EMBEDDED, flags | again, 0, message.timestamp()[1], place))
             seen, tick = rel.seconds(observed), rel.tick_of(observed, record.arrived_at)
             self._newest_observed = max(self._newest_observed, seen)
-            flags |= (rel.AHEAD if self._jumps(partition, seen, record.arrived_at) else 0) | self._denied(item)
+            jumps = self._jumps(message.partition(), seen, record.arrived_at)
+            flags |= (rel.AHEAD if jumps else 0) | self._denied(item)
             state = rel.state_of(record.text_hash, item.engagement, gone)
             items.append((hash(item.item_id), rel.EMBEDDED, flags, tick, state, seen, 0, place))
             self._misplaced(part, message, item.trend_id, item.item_id)
@@ -253,19 +265,12 @@ class Intake:
 
     def take_enriched(self, part: Part, messages: list[Any]) -> None:
         self._note_first(part, messages)
-        made, items, decisions, decode = [], [], [], _ENRICHED.decode
-        self._book.examined("streams.partitions", len(messages))
-        self._book.examined("streams.readable", len(messages))
-        for message in messages:
-            if (r := self._decoded(decode, part, message)) is None:
-                continue
+        made, items, decisions = [], [], []
+        for r, message, place, asked in self._read(_ENRICHED, part, messages):
             item, seq, change = r.item, r.seq, r.change
-            partition, offset = message.partition(), message.offset()
-            place = rel.place_of(part.number, partition, offset)
-            asked = offset < part.asked[partition]
             if asked:
                 self._highest_seq = max(self._highest_seq, seq)
-            self._first_seq.setdefault((part.name, partition), seq)
+            self._first_seq.setdefault((part.name, message.partition()), seq)
             flags = rel.ASKED if asked and self._in_events(r.first_seen) else 0
             gone = change == "deleted"
             key, seen = hash(item.item_id), rel.seconds(r.first_seen)
@@ -293,16 +298,9 @@ class Intake:
 
     def take_mentions(self, part: Part, messages: list[Any]) -> None:
         self._note_first(part, messages)
-        decisions, trends, rows, decode = [], [], [], _MENTION.decode
-        self._book.examined("streams.partitions", len(messages))
-        self._book.examined("streams.readable", len(messages))
-        for message in messages:
-            if (r := self._decoded(decode, part, message)) is None:
-                continue
-            partition, offset = message.partition(), message.offset()
-            place = rel.place_of(part.number, partition, offset)
-            asked = offset < part.asked[partition]
-            self._first_seq.setdefault((part.name, partition), r.seq)
+        decisions, trends, rows = [], [], []
+        for r, message, place, asked in self._read(_MENTION, part, messages):
+            self._first_seq.setdefault((part.name, message.partition()), r.seq)
             flags = (rel.ASKED if asked and self._in_events(r.first_seen) else 0) | (rel.HOME if r.home else 0)
             trend, again_for = hash(r.trend_id), _again_for(message)
             again = rel.AGAIN if again_for else 0
@@ -320,16 +318,9 @@ class Intake:
         self._append(self.relations.mentions, rows)
 
     def take_updates(self, part: Part, messages: list[Any]) -> None:
-        made, decisions, decode = [], [], _UPDATE.decode
-        self._book.examined("streams.partitions", len(messages))
-        self._book.examined("streams.readable", len(messages))
-        for message in messages:
-            if (r := self._decoded(decode, part, message)) is None:
-                continue
-            partition, offset = message.partition(), message.offset()
-            place = rel.place_of(part.number, partition, offset)
-            flags = rel.ASKED if offset < part.asked[partition] else 0
-            flags |= rel.AGAIN if _again_for(message) else 0
+        made, decisions = [], []
+        for r, message, place, asked in self._read(_UPDATE, part, messages):
+            flags = _flags(message, asked)
             ended = r.life in ("merged", "faded")
             if ended:
                 decisions.append((r.seq, rel.UPDATE, flags, 0, 0, 0, 0, place))
@@ -347,39 +338,25 @@ class Intake:
         self._append(self.relations.decisions, decisions)
 
     def take_summaries(self, part: Part, messages: list[Any]) -> None:
-        made, decode, most = [], _SUMMARY.decode, self._title_chars
-        self._book.examined("streams.partitions", len(messages))
-        self._book.examined("streams.readable", len(messages))
-        for message in messages:
-            if (r := self._decoded(decode, part, message)) is None:
-                continue
-            partition, offset = message.partition(), message.offset()
+        made, most = [], self._title_chars
+        for r, message, place, asked in self._read(_SUMMARY, part, messages):
             made.append(
-                (hash(r.topic_id), rel.SUMMARY, self._flags(part, message),
+                (hash(r.topic_id), rel.SUMMARY, _flags(message, asked),
                  rel.version_of_summary(r.topic_seq, r.attempt), r.attempt, 0, hash(r.headline[:most]),
-                 rel.place_of(part.number, partition, offset))
+                 place)
             )  # fmt: skip
             self._misplaced(part, message, r.trend_id, r.topic_id)
         self._append(self.relations.topics, made)
 
     def take_scores(self, part: Part, messages: list[Any]) -> None:
-        made, decode = [], _SCORE.decode
-        self._book.examined("streams.partitions", len(messages))
-        self._book.examined("streams.readable", len(messages))
-        for message in messages:
-            if (r := self._decoded(decode, part, message)) is None:
-                continue
-            partition, offset = message.partition(), message.offset()
+        made = []
+        for r, message, place, asked in self._read(_SCORE, part, messages):
             made.append(
-                (hash(r.trend_id), rel.SCORE, self._flags(part, message), r.version, r.total, 0,
-                 hash((r.total, r.items, r.slice_start)), rel.place_of(part.number, partition, offset))
+                (hash(r.trend_id), rel.SCORE, _flags(message, asked), r.version, r.total, 0,
+                 hash((r.total, r.items, r.slice_start)), place)
             )  # fmt: skip
             self._misplaced(part, message, r.trend_id, r.trend_id)
         self._append(self.relations.trends, made)
-
-    def _flags(self, part: Part, message: Any) -> int:
-        asked = message.offset() < part.asked[message.partition()]
-        return (rel.ASKED if asked else 0) | (rel.AGAIN if _again_for(message) else 0)
 
     # -- what was learnt ----------------------------------------------------------------------------------------
 
