@@ -740,7 +740,7 @@ class Session:
                 the commit itself it may have been: the start then finds it in the committed offsets).
         """
         self._raise_if_changed()
-        self._watch.may_write(self._committed)
+        self._may_write()
         positions = {p: offset for p, offset in positions.items() if self._committed.get(p) != offset}
         began = time.monotonic()
         try:
@@ -767,7 +767,10 @@ class Session:
             for state_partition in self.spec.state_partitions_of(partition, self.kafka)
         )
         member = self._consumer.consumer_group_metadata
-        return self._writer.write(records, covers, positions, member, lambda: self._watch.may_write(self._committed))
+        return self._writer.write(records, covers, positions, member, self._may_write)
+
+    def _may_write(self) -> None:
+        self._watch.may_write(self._committed)
 
     # -- end ----------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from streams.io import Outgoing, Positions
 from streams.rewriting import Rewrite
 from streams.session import Session
 from streams.state import StateReader, high_watermarks
+from streams.writer import Writer
 
 Pass = Callable[[], None]
 """Called whenever the process is at its place."""
@@ -69,21 +70,21 @@ def in_transaction(calls: int, after: bool, at: Pass) -> None:
         return wrapped
 
     def call(whole: Callable[..., None]) -> Callable[..., None]:
-        def wrapped(session: Session, do: Callable[[], None]) -> None:
+        def wrapped(writer: Writer, do: Callable[[], None]) -> None:
             nonlocal made
             made += 1
             here = matters and made == calls
             if here and not after:
-                session._producer.flush(10)  # what it wrote stands in the log
+                writer._producer.flush(10)  # what it wrote stands in the log
                 at()
-            whole(session, do)
+            whole(writer, do)
             if here and after:
                 at()
 
         return wrapped
 
     _wrap(Session, "_write", write)
-    _wrap(Session, "_call_in_transaction", call)
+    _wrap(Writer, "_call", call)
 
 
 def in_restore(at: Pass) -> None:
