@@ -302,13 +302,13 @@ def item_state(items: int) -> State:
             yield ITEM + ids[16 * i : 16 * i + 16], fixed[size * i : size * i + size] + tail
 
 
-def topic_state(topics: int, dimensions: int = DIMENSIONS) -> State:
-    """Topics: three of four have one member, the others up to twelve."""
-    made = _topics(min(MODELS, topics), dimensions)
+def topic_state(topics: int, dimensions: int = DIMENSIONS, made: int = MODELS) -> State:
+    """Topics: three of four have one member, the others up to twelve. ``made`` of them differ."""
+    models = _topics(min(made, topics), dimensions)
     engine = EngineState(seq=1, clock_us=int(NOW.timestamp()) * 1_000_000, model="made", dimensions=dimensions)
     yield ENGINE_KEY, _encode(engine)
     for number in range(topics):
-        state, members = made[number % len(made)]
+        state, members = models[number % len(models)]
         topic_id = stable_id("topic", str(number))
         yield f"t:{topic_id}".encode(), state
         for place, member in enumerate(members):
@@ -384,7 +384,8 @@ def _take_over(settings: Settings, items: int, tell: Callable[[str], None]) -> l
     StreamAdmin(kafka, GENERATION).apply()
     name, partitions = CLUSTER_STATE.physical(kafka, GENERATION), CLUSTER_STATE.count(kafka)
     _produce(kafka, name, partitions, item_state(items))
-    _produce(kafka, name, partitions, topic_state(min(TAKE_OVER_TOPICS, items)))
+    topics = min(TAKE_OVER_TOPICS, items)
+    _produce(kafka, name, partitions, topic_state(topics, made=topics))  # none like another: they would merge
     _cover(kafka)
     seconds = []
     with _Pair(kafka, settings.home) as pair, closing(_Feed(kafka)) as feed:

@@ -1,8 +1,8 @@
 """What a second process brings, and what transactions and state cost: real flows, a real broker, real shards.
 
 - embed with the null embedder and 100 µs of work a record: one process against two;
-- store with 1 ms of latency before each batch, in batches of 64 (waiting decides: what more processes are for) and of
-  512 (the cores decide, on a small machine): one process against two;
+- store with 1 ms of latency before each batch of 64, one process against two: over one shard, where a process waits for
+  its shard and the shard for it, and over two, which one process has work side by side already;
 - score with transactions and state, against the same flow without them (records flushed, then offsets committed).
 
 Processes have joined and are ready before the first record comes, so start-up is not in it. Broker, PostgreSQL and
@@ -29,8 +29,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+import asyncpg
 import numpy as np
 import psutil
 from confluent_kafka import Producer
@@ -59,7 +61,7 @@ RECORDS: Final = {"embed": 30_000, "store": 20_000, "score": 100_000}
 TRENDS: Final = 400
 WORK_US: Final = 100
 LATENCY_MS: Final = 1
-SMALL_BATCH: Final = 64
+BATCH: Final = 64
 READY_S: Final = 120.0
 DONE_S: Final = 300.0
 POLL_S: Final = 0.1
@@ -76,24 +78,25 @@ class Way:
     processes: int
     options: tuple[str, ...]
     note: str
+    shards: int = 2
 
 
-_SLOW: Final = ("--latency-ms", str(LATENCY_MS))
-_WAITS: Final = f"{LATENCY_MS} ms before each batch"
+_SLOW: Final = ("--latency-ms", str(LATENCY_MS), "--batch", str(BATCH))
+_WAITS: Final = f"{LATENCY_MS} ms before each batch of {BATCH}"
 WAYS: Final = (
     Way("embed, one process", "embed", 1, ("--work-us", str(WORK_US)), f"{WORK_US} µs of work a record"),
     Way("embed, two processes", "embed", 2, ("--work-us", str(WORK_US)), f"{WORK_US} µs of work a record"),
     Way("score", "score", 1, (), "offsets, records and state in one transaction"),
     Way("score, plain", "score", 1, ("--plain",), "no transactions, no state: at least once, and no recovery"),
-    Way("store, one process", "store", 1, (*_SLOW, "--batch", str(SMALL_BATCH)), f"{_WAITS} of {SMALL_BATCH}"),
-    Way("store, two processes", "store", 2, (*_SLOW, "--batch", str(SMALL_BATCH)), f"{_WAITS} of {SMALL_BATCH}"),
-    Way("store, one, large batches", "store", 1, _SLOW, f"{_WAITS} of 512"),
-    Way("store, two, large batches", "store", 2, _SLOW, f"{_WAITS} of 512"),
+    Way("store, one process", "store", 1, _SLOW, f"{_WAITS}, one shard", shards=1),
+    Way("store, two processes", "store", 2, _SLOW, f"{_WAITS}, one shard", shards=1),
+    Way("store, one, two shards", "store", 1, _SLOW, f"{_WAITS}, two shards"),
+    Way("store, two, two shards", "store", 2, _SLOW, f"{_WAITS}, two shards"),
 )
 _COMPARED: Final = {
     "embed: two / one": ("embed, two processes", "embed, one process"),
     "store: two / one": ("store, two processes", "store, one process"),
-    "store, large batches: two / one": ("store, two, large batches", "store, one, large batches"),
+    "store, two shards: two / one": ("store, two, two shards", "store, one, two shards"),
     "score: with / without": ("score", "score, plain"),
 }
 
@@ -101,11 +104,12 @@ _COMPARED: Final = {
 def run(args: argparse.Namespace, tell: Callable[[str], None]) -> Result:
     """Rates in records a second, from the first record sent until all are committed."""
     cores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    with own_stack(kafka_disk_mib=8_192) as settings:
+    with own_stack(kafka_disk_mib=8_192, postgres_shards=2) as settings:
+        dsns = {2: settings.dsns(), 1: (asyncio.run(_database_of_its_own(settings.dsns()[0])),)}
 
         def rate(way: Way) -> float:
             records = args.items or RECORDS[way.flow]
-            seconds, cpu_s = _once(settings, way, records)
+            seconds, cpu_s = _once(settings, dsns[way.shards], way, records)
             for who, spent_s in cpu_s.items():
                 cores[way.name][who].append(spent_s / seconds)
             return records / seconds
@@ -127,15 +131,25 @@ def run(args: argparse.Namespace, tell: Callable[[str], None]) -> Result:
     return Result("scale", "records/s", rows, ratios, facts)
 
 
+async def _database_of_its_own(dsn: str) -> str:
+    """A second database on a shard's server, for one that is the only shard."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("CREATE DATABASE only_shard")
+    finally:
+        await connection.close()
+    return urlsplit(dsn)._replace(path="/only_shard").geturl()
+
+
 def _shown(cores: dict[str, list[float]]) -> str:
     """Cores that each took, over the time measured (1.00: one whole core)."""
     return ", ".join(f"{who} {statistics.median(spent):.2f}" for who, spent in cores.items())
 
 
-def _once(base: Settings, way: Way, count: int) -> tuple[float, dict[str, float]]:
+def _once(base: Settings, dsns: tuple[str, ...], way: Way, count: int) -> tuple[float, dict[str, float]]:
     """Seconds that it took, and the seconds of the cores that each process took meanwhile."""
     settings = base.having(
-        stack=f"b{uuid4().hex[:8]}", generation=f"b{uuid4().hex[:8]}", postgres_dsns=base.dsns(),
+        stack=f"b{uuid4().hex[:8]}", generation=f"b{uuid4().hex[:8]}", postgres_dsns=dsns,
         kafka_bootstrap=base.kafka().bootstrap,
     )  # fmt: skip
     kafka = settings.kafka()

@@ -306,8 +306,8 @@ class Session:
             if self._state_reader is not None:
                 self._state_reader.poll(0)
             settled = self._assigned_at is not None and time.monotonic() - self._assigned_at >= SETTLE_S
-            if settled and (self._has_role or self.assigned):
-                return
+            if self._has_role or (settled and self.assigned):
+                return  # (a role stays where it is)
             if settled and not said:
                 said = True
                 on_event("standing by: no partition is free")

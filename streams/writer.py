@@ -36,6 +36,9 @@ class Writer:
         Raises:
             KafkaException: it was not.
         """
+        # A connection first: librdkafka looks for the transaction coordinator when it is asked to, and where no broker
+        # is connected yet, again only half a second later.
+        self._producer.list_topics(timeout=timeout_s)
         self._producer.init_transactions(timeout_s)
 
     def learn(self, streams: Iterable[str], count: int) -> None:

@@ -100,6 +100,10 @@ class BucketMap:
         return self.shards[bucket_of(trend_id)]
 
 
+async def _nothing(connection: asyncpg.Connection) -> None:
+    pass
+
+
 def encode_halfvec(value: bytes | memoryview) -> bytes:
     """What PostgreSQL receives for a halfvec: big-endian dimensions, zero, float16 (prepared by rows.halfvec)."""
     return bytes(value)
@@ -163,6 +167,9 @@ class Shards:
                 max_size=self.config.pool_size,
                 timeout=self.config.connect_timeout_s,
                 init=prepare,
+                # Settings are made with SET LOCAL, locks end with their transaction: there is nothing to reset, and a
+                # batch is spared one of its questions.
+                reset=_nothing,
                 statement_cache_size=self.config.statement_cache,
             )
             self._pools[shard] = pool
