@@ -1,8 +1,9 @@
 """What a second process brings, and what transactions and state cost: real flows, a real broker, real shards.
 
 - embed with the null embedder and 100 µs of work a record: one process against two;
-- store with 1 ms of latency before each batch of 64, one process against two: over one shard, where a process waits for
-  its shard and the shard for it, and over two, which one process has work side by side already;
+- store with 1 ms of latency before each batch, one process against two: in batches of 16 over one shard, where the
+  process waits for its shard and the shard for it; and in batches of 64 over two, which one process has work side by
+  side already;
 - score with transactions and state, against the same flow without them (records flushed, then offsets committed).
 
 Processes have joined and are ready before the first record comes, so start-up is not in it. Broker, PostgreSQL and
@@ -57,10 +58,11 @@ from trends.health import ask
 from trends.runfiles import address_of
 from trends.settings import Settings, environment_of
 
-RECORDS: Final = {"embed": 30_000, "store": 20_000, "score": 100_000}
+RECORDS: Final = {"embed": 30_000, "store": 16_000, "score": 100_000}
 TRENDS: Final = 400
 WORK_US: Final = 100
 LATENCY_MS: Final = 1
+SMALL_BATCH: Final = 16
 BATCH: Final = 64
 READY_S: Final = 120.0
 DONE_S: Final = 300.0
@@ -81,17 +83,23 @@ class Way:
     shards: int = 2
 
 
-_SLOW: Final = ("--latency-ms", str(LATENCY_MS), "--batch", str(BATCH))
-_WAITS: Final = f"{LATENCY_MS} ms before each batch of {BATCH}"
+def _slow(batch: int, shards: str) -> tuple[tuple[str, ...], str]:
+    options = ("--latency-ms", str(LATENCY_MS), "--batch", str(batch))
+    return options, f"{LATENCY_MS} ms before each batch of {batch}, {shards}"
+
+
+_EMBED: Final = ("--work-us", str(WORK_US)), f"{WORK_US} µs of work a record"
+_STORE: Final = _slow(SMALL_BATCH, "one shard")
+_STORE_WIDE: Final = _slow(BATCH, "two shards")
 WAYS: Final = (
-    Way("embed, one process", "embed", 1, ("--work-us", str(WORK_US)), f"{WORK_US} µs of work a record"),
-    Way("embed, two processes", "embed", 2, ("--work-us", str(WORK_US)), f"{WORK_US} µs of work a record"),
+    Way("embed, one process", "embed", 1, *_EMBED),
+    Way("embed, two processes", "embed", 2, *_EMBED),
     Way("score", "score", 1, (), "offsets, records and state in one transaction"),
     Way("score, plain", "score", 1, ("--plain",), "no transactions, no state: at least once, and no recovery"),
-    Way("store, one process", "store", 1, _SLOW, f"{_WAITS}, one shard", shards=1),
-    Way("store, two processes", "store", 2, _SLOW, f"{_WAITS}, one shard", shards=1),
-    Way("store, one, two shards", "store", 1, _SLOW, f"{_WAITS}, two shards"),
-    Way("store, two, two shards", "store", 2, _SLOW, f"{_WAITS}, two shards"),
+    Way("store, one process", "store", 1, *_STORE, shards=1),
+    Way("store, two processes", "store", 2, *_STORE, shards=1),
+    Way("store, one, two shards", "store", 1, *_STORE_WIDE),
+    Way("store, two, two shards", "store", 2, *_STORE_WIDE),
 )
 _COMPARED: Final = {
     "embed: two / one": ("embed, two processes", "embed, one process"),
