@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +32,10 @@ from tests.integration.postgres_world import END, axis, store_world
 from tests.waiting import until
 from trends.cli import build
 from trends.following import described, following, recorded
-from trends.generations import caught_up, lag_of, promote, redirect
+from trends.generations import caught_up, lag_of, promote
 from trends.settings import Settings, load_settings
 
+ROOT = Path(__file__).resolve().parents[2]
 Trends = Callable[..., Result]
 DIMENSIONS = 4
 
@@ -132,6 +136,15 @@ def records_under_live(settings: Settings) -> int:
     return found
 
 
+def killed(place: str, *command: str) -> None:
+    """Runs a command that dies at a place; the environment has the settings."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integration.crashing", place, *command],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (-signal.SIGKILL, [f"dies at {place}"]), done.stderr
+
+
 def test_before_anything_is_recorded_the_generation_of_the_settings_is_live(trends: Trends, settings: Settings) -> None:
     (row,) = as_json(trends("generations", "list", "--json"))
     assert (row["name"], row["state"], row["dimensions"], row["items"], row["topics"]) == ("g1", "live", 8, 12, 2)
@@ -175,13 +188,14 @@ def test_diff_says_what_would_change(trends: Trends) -> None:
 def test_readers_follow_one_record_and_old_ids_lead_on(
     trends: Trends, settings: Settings, follower: GenerationsFollower
 ) -> None:
-    # Killed after the redirects and before the record: the old one is live, and its readers notice nothing.
-    known = recorded(settings).named
-    redirect(settings, known["g1"], known["g2"])
-    assert states(trends) == {"g1": "live", "g2": "ready"}
-    assert as_json(trends("show", "topic-c", "--json"))["asked_generation"] is None
-
+    # Killed among the redirects, or between them and the record: the old one is live, and its readers notice nothing.
     before = records_under_live(settings)
+    for place in ("redirecting", "redirected"):
+        killed(place, "generations", "promote", "g2", "--force")
+        assert states(trends) == {"g1": "live", "g2": "ready"}
+        assert as_json(trends("show", "topic-c", "--json"))["asked_generation"] is None
+    assert records_under_live(settings) == before
+
     done = as_json(trends("generations", "promote", "g2", "--force", "--json"))
     assert done == {"live": "g2", "before": "g1", "redirects": {"topics": 3, "redirected": 3}}
     assert records_under_live(settings) == before + 1
@@ -203,6 +217,16 @@ def test_readers_follow_one_record_and_old_ids_lead_on(
     shown = as_json(trends("show", "next-2", "--json"))
     assert (shown["brief"]["topic_id"], shown["asked_generation"]) == ("topic-c", "g2")
     assert isinstance(trends("generations", "rollback", fails=True).exception, GenerationError)
+
+
+def test_a_promotion_that_is_killed_behind_its_record_is_done(trends: Trends, settings: Settings) -> None:
+    before = records_under_live(settings)
+    killed("promoted", "generations", "promote", "g2", "--force")
+    assert records_under_live(settings) == before + 1
+    assert states(trends) == {"g2": "live", "g1": "retired"}
+    assert as_json(trends("show", "topic-c", "--json"))["brief"]["topic_id"] == "next-2"
+    assert "live already" in str(trends("generations", "promote", "g2", fails=True).exception)
+    assert as_json(trends("generations", "rollback", "--json"))["live"] == "g1"
 
 
 def test_drop_deletes_all_but_the_live_one_and_old_ids_still_lead_on(trends: Trends, settings: Settings) -> None:
