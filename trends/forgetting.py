@@ -202,6 +202,8 @@ class Forgetter:
         """
         recorded = self.requests()
         request = self._new(wanted, reason, recorded)
+        if wanted.author is not None and recorded.salt is None:
+            request, recorded = self._first_of_authors(request, wanted)
         known = self.find(wanted)
         self._record(request, known, wanted, recorded)
         asyncio.run(self._delete(known, wanted))
@@ -245,6 +247,16 @@ class Forgetter:
         before = recorded.request_for(request.key)
         return request if before is None else changed(request, request_id=before.request_id)
 
+    def _first_of_authors(self, request: ForgetRequest, wanted: Wanted) -> tuple[ForgetRequest, Forgotten]:
+        """Makes a key for the hashes of authors; where somebody else's came first, every reader knows that one."""
+        self._send_requests([request])
+        recorded = self.requests()
+        if recorded.request_for(request.key) is not None:
+            return request, recorded
+        name = FORGOTTEN.physical(self._kafka, "")
+        self._send([(name, 0, request.key.encode(), None, None)])
+        return changed(self._new(wanted, request.reason, recorded), requested_at=request.requested_at), recorded
+
     def _record(self, request: ForgetRequest, known: Sequence[Known], wanted: Wanted, recorded: Forgotten) -> None:
         topics: dict[str, set[str]] = {} if wanted.item_id is None else {wanted.item_id: set()}
         for each in known:
@@ -261,8 +273,11 @@ class Forgetter:
                 before.topics if before else ()
             )
             records.append(changed(one, topics=tuple(sorted(all_topics))))
+        self._send_requests(records)
+
+    def _send_requests(self, requests: Iterable[ForgetRequest]) -> None:
         name = FORGOTTEN.physical(self._kafka, "")
-        self._send([(name, 0, r.key.encode(), encode(r), headers_of(r)) for r in records])
+        self._send([(name, 0, r.key.encode(), encode(r), headers_of(r)) for r in requests])
 
     async def _delete(self, known: Sequence[Known], wanted: Wanted) -> None:
         """A deletion of each item, through the pipeline, without a word of its text."""

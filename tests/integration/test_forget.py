@@ -26,6 +26,7 @@ from sinks.postgres import SyncReader, migrate
 from sinks.postgres.export import Filters
 from streams.admin import StreamAdmin
 from streams.codec import decode, encode
+from streams.forgotten import Forgotten, ForgottenFollower
 from streams.ids import item_id_of
 from streams.lag import LagProbe
 from streams.letters import LetterBox, Selection
@@ -205,6 +206,18 @@ def test_the_request_names_nobody(world: World) -> None:
     assert "quellmark" not in text
     requests = [r for r in world.read(FORGOTTEN).values() if isinstance(r, ForgetRequest)]
     assert {r.item_id for r in requests if r.item_id} == GONE
+
+
+def test_of_two_first_requests_for_an_author_both_hold(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each made a key for the hashes of authors: the one that comes second takes the first one's."""
+    forgetter = Forgetter(world.settings, lambda _line: None)
+    asked, really = iter([Forgotten()]), forgetter.requests
+    monkeypatch.setattr(forgetter, "requests", lambda: next(asked, None) or really())
+    assert forgetter.forget(Wanted(author="Wilma Zwei"), "a test", 60).done
+    with closing(ForgottenFollower(world.settings.kafka(), "test")) as follower:
+        follower.catch_up()
+        for name in ("wilma zwei", AUTHOR):
+            assert follower.now.author("file", name), name
 
 
 def test_counts_stay_exact(world: World) -> None:
