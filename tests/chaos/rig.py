@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from sinks.postgres import migrate
 from streams.admin import StreamAdmin
+from streams.broker import end_offsets
 from streams.errors import ExitCode, TrendsError
 from streams.table import EMBEDDED, MENTIONS, UPDATES, Stream, raw
 from tests.chaos.faults import Fault, Kind
@@ -352,27 +354,40 @@ def _send(process: ProcessId, number: signal.Signals) -> None:
 # ------------------------------------------------------------------------------------------------------------ commits
 
 
+Positions = list[tuple[float, int]]
+"""Offsets, and when they were first seen (monotonic seconds)."""
+
+
 @dataclass(slots=True)
 class Commits:
-    """When each partition of the flows' inputs was seen to be committed anew (monotonic seconds)."""
+    """How each partition of the flows' inputs grew, and was committed."""
 
-    at: dict[tuple[str, Partition], list[float]] = field(default_factory=dict)
+    committed: dict[tuple[str, Partition], Positions] = field(default_factory=dict)
+    ends: dict[tuple[str, Partition], Positions] = field(default_factory=dict)
 
     def recovered_s(self, flow: str, partitions: Iterable[Partition], killed_at: float) -> float | None:
-        """Seconds from a kill until all of these partitions were committed anew; None where one was not (yet)."""
+        """Seconds from a kill (or from when there was something to read again) until all of these partitions were
+        committed anew; None where one was not (yet). Partitions with nothing to read tell nothing."""
         waits = []
         for partition in partitions:
-            later = [t for t in self.at.get((flow, partition), ()) if t > killed_at + SEEN_S]
+            committed = self.committed.get((flow, partition), [])
+            ends = self.ends.get((flow, partition), [])
+            done = max((offset for at, offset in committed if at <= killed_at + SEEN_S), default=0)
+            asked = next((at for at, offset in ends if offset > done), None)
+            if asked is None:
+                continue
+            later = [at for at, _ in committed if at > killed_at + SEEN_S]
             if not later:
                 return None
-            waits.append(later[0] - killed_at)
+            waits.append(later[0] - max(asked, killed_at))
         return max(waits, default=0.0)
 
     def longest_gap_s(self, flow: str, partitions: Iterable[Partition], since: float, until: float) -> float:
         """The longest time without a commit of any of these partitions."""
         longest = 0.0
         for partition in partitions:
-            times = [since, *(t for t in self.at.get((flow, partition), ()) if since < t < until), until]
+            commits = (at for at, _ in self.committed.get((flow, partition), ()))
+            times = [since, *(at for at in commits if since < at < until), until]
             longest = max(longest, *(b - a for a, b in pairwise(times)))
         return longest
 
@@ -390,10 +405,10 @@ class Watcher(threading.Thread):
         self.commits = Commits()
         self._rig = rig
         self._ended = threading.Event()
-        self._last: dict[tuple[str, Partition], int] = {}
 
     def run(self) -> None:
         kafka = self._rig.settings.kafka()
+        admin = AdminClient(kafka.client())
         flows = {}
         for flow, stream in MAIN_INPUT.items():
             name = stream.physical(kafka, GENERATION)
@@ -401,13 +416,14 @@ class Watcher(threading.Thread):
             flows[flow] = client, name
         while not self._ended.wait(LOOK_S):
             for flow, (client, name) in flows.items():
-                partitions = [TopicPartition(name, p) for p in range(self._rig.partitions)]
-                with contextlib.suppress(KafkaException):
-                    for found in client.committed(partitions, 1.0):
-                        key = flow, (found.topic, found.partition)
-                        if found.offset >= 0 and found.offset != self._last.get(key):
-                            self._last[key] = found.offset
-                            self.commits.at.setdefault(key, []).append(time.monotonic())
+                partitions = [(name, p) for p in range(self._rig.partitions)]
+                with contextlib.suppress(KafkaException, TrendsError):
+                    ends = end_offsets(admin, partitions, 1.0)
+                    for found in client.committed([TopicPartition(*p) for p in partitions], 1.0):
+                        if found.offset >= 0:
+                            _note(self.commits.committed, (flow, (found.topic, found.partition)), found.offset)
+                    for partition, end in ends.items():
+                        _note(self.commits.ends, (flow, partition), end)
         for client, _ in flows.values():
             client.close()
 
@@ -415,6 +431,12 @@ class Watcher(threading.Thread):
         """Ends it."""
         self._ended.set()
         self.join(20)
+
+
+def _note(seen: dict[tuple[str, Partition], Positions], key: tuple[str, Partition], offset: int) -> None:
+    positions = seen.setdefault(key, [])
+    if not positions or positions[-1][1] != offset:
+        positions.append((time.monotonic(), offset))
 
 
 def partitions_of(held: str, stream: str) -> set[Partition]:
