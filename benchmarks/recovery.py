@@ -20,6 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -42,7 +43,7 @@ from benchmarks.read_state import GENERATION
 from flows.cluster import SPEC
 from models.clustering import SCALE
 from models.echoes import ROW
-from models.scoring import ScoringConfig, TrendScorer
+from models.scoring import ScoringConfig, TrendScorer, trend_of_state
 from models.state import ENGINE_KEY, ITEM, STATE_VERSION, EngineState, TopicState, pack_sums
 from models.topics import MEMBERS, Member
 from streams.admin import StreamAdmin
@@ -351,17 +352,18 @@ def trend_state(trends: int) -> State:
     """Trends: as the scorer writes them, from a few days of mentions each."""
     made = _trends(min(MODELS, trends))
     for number in range(trends):
-        yield f"term:word{number}".encode(), made[number % len(made)]
+        for key, value in made[number % len(made)]:
+            yield key.partition(b"/")[0] + f"/term:word{number}".encode(), value
 
 
 @lru_cache(maxsize=1)
-def _trends(count: int) -> list[bytes]:
+def _trends(count: int) -> list[list[tuple[bytes, bytes]]]:
     rng = random.Random(2)
     scorer = TrendScorer(ScoringConfig(), GENERATION)
     for day in range(7, 0, -1):
         scorer.apply([_mention(rng, f"term:{i}", day) for i in range(count) for _ in range(rng.choice([0, 1, 1, 3]))])
-    state = scorer.apply([_mention(rng, f"term:{i}", 0) for i in range(count)]).state
-    return [value for _, value in state if value is not None]
+    scorer.apply([_mention(rng, f"term:{i}", 0) for i in range(count)])
+    return [list(of_one) for _, of_one in groupby(scorer.snapshot(), key=lambda record: trend_of_state(record[0]))]
 
 
 def _mention(rng: random.Random, trend_id: str, day: int) -> Mention:

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+import models.scoring
 import models.state
 from flows import cluster
 from flows.checking import spec_of
@@ -21,13 +22,16 @@ from streams.rewriting import MIGRATION, Rewrite, key_hash, migration_ends
 from streams.state import COVER_PREFIX, StateReader, high_watermarks
 from streams.whole import read_whole
 
-Upgrade = Callable[[bytes, bytes | None], tuple[bytes, bytes | None]]
-"""A state record of the former format as it stands in the next one."""
+Upgrade = Callable[[bytes, bytes | None], list[tuple[bytes, bytes | None]]]
+"""A state record of the former format as it stands in the next one: one record or several."""
 
-UPGRADES: Final[dict[tuple[str, int], Upgrade]] = {("cluster", 1): models.state.upgraded}
+UPGRADES: Final[dict[tuple[str, int], Upgrade]] = {
+    ("cluster", 1): lambda key, value: [models.state.upgraded(key, value)],
+    ("score", 1): models.scoring.upgraded,
+}
 """By flow and the format that is left behind."""
 _PLACES: Final[dict[str, Callable[[bytes, int], int]]] = {"cluster": cluster.state_partition}
-"""Where a key stands in the new format, by flow, of how many state partitions."""
+"""Where a key stands in the new format, by flow, of how many state partitions; else it stays where it is."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -81,12 +85,13 @@ def migrate(flow: str, kafka: KafkaConfig, generation: str, *, dry_run: bool, pr
                 hold.keep(0.0)
                 progress(what, done, total)
 
-            rewrite = Rewrite(group, hold, generation)
+            rewrite, place_of = Rewrite(group, hold, generation), _PLACES.get(flow)
             committed = rewrite.begin(migrated_from=before)
             for partition, end in rewrite.ends.items():
                 for batch in _upgraded(group, partition, end, upgrade, kept):
                     for key, value in batch:
-                        rewrite.write(_PLACES[flow](key, spec.state.count(kafka)), [(key, value)])
+                        place = place_of(key, spec.state.count(kafka)) if place_of else partition
+                        rewrite.write(place, [(key, value)])
             rewrite.finish(committed)
         return Migrated(flow, before, spec.state_version, rewrite.written)
     finally:
@@ -152,14 +157,13 @@ def _upgraded(
             if not keep:
                 continue
             try:
-                key, value = upgrade(message.key(), message.value())
+                made = upgrade(message.key(), message.value())
             except ValueError as error:
                 raise StateMismatchError(
                     f"{group.state_stream}/{partition}, offset {message.offset():,}: {error}. The former state stands; "
                     f"`trends state rebuild {group.spec.name}` builds it anew."
                 ) from None
-            if value is not None:
-                out.append((key, value))
+            out += [(key, value) for key, value in made if value is not None]
         if out:
             yield out
 

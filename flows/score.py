@@ -5,7 +5,7 @@ from __future__ import annotations
 from flows.guard import Decoded
 from flows.runtime import Wired, outbox, pipeline
 from models.engine import AHEAD_OF_ARRIVAL
-from models.scoring import TrendScorer
+from models.scoring import STATE_VERSION, TrendScorer, trend_of_state
 from streams import metrics
 from streams.dead_letters import Received, apart, logged_at, misplaced
 from streams.io import Outbox
@@ -19,12 +19,13 @@ SPEC = FlowSpec(
     (MENTIONS,),
     SCORE_STATE,
     trend_of=lambda mention: mention.trend_id,
-    state_trend_of=lambda key, _: key.decode(),
+    state_version=STATE_VERSION,
+    state_trend_of=lambda key, _: trend_of_state(key),
 )
 
 
 class ScoreStep:
-    """Mentions to scores. State keys are trend ids, so state lies in the partition of its trend."""
+    """Mentions to scores. State lies in the partition of its trend."""
 
     def __init__(self, session: Session, scorer: TrendScorer) -> None:
         self._address = session.address
@@ -38,7 +39,7 @@ class ScoreStep:
         scored = self._scorer.apply([r.record for r in good])
         out.records.extend(self._address.record(SCORES, score, score.trend_id) for score in scored.scores)
         for key, value in scored.state:
-            place = self._session.place(key.decode())
+            place = self._session.place(trend_of_state(key))
             out.records.append(self._address.state(SCORE_STATE, place, key, value))
         metrics.ACTIVE_TRENDS.set(len(self._scorer))
         return out

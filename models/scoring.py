@@ -6,12 +6,13 @@ when it was computed. Which items a trend has is settled before (``models.routin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
-from math import log
-from typing import Final
+from math import inf, log
+from typing import Final, cast
 
 import msgspec
 import numpy as np
@@ -24,14 +25,22 @@ from streams.records import Engagement, Mention, TrendScore
 Matrix = NDArray[np.float64]
 
 DAY_S: Final = 86_400
-SKETCH: Final = 64
-"""Distinct publishers of one slice that are counted exactly; above, the estimate is off by about 12%."""
+EXACT: Final = 1_000
+"""Distinct publishers of one slice that are counted exactly."""
+REGISTER_BITS: Final = 11
+"""Beyond, 2^11 registers of a HyperLogLog: its standard error is 1.04/√2,048 = 2.3%."""
 MAX_SOURCES: Final = 32
 """Sources of one slice that are told apart."""
+MAX_TOPICS: Final = 64
+"""Topics of one slice that are told apart."""
+MAX_GAPS: Final = 100
+"""Of one source that are remembered."""
 MAX_COUNT: Final = 2**53
 """What a count on the wire may be (``streams.records.Count``)."""
 MAX_SUM: Final = 2**62
 """What a sum of a slice may be: far beyond what is shown, so that what was added can be taken off again."""
+HALF_SEEN: Final = 0.5
+"""A slice, or a window, of which no more was seen than this tells nothing of the past."""
 MIN_SEASON_DAYS: Final = 3
 """Earlier days that must be known before the same hours of those days are an expectation."""
 
@@ -62,9 +71,13 @@ class ScoringConfig:
     """Added to the deviation, so that a few items above nothing are no burst (SigniTrend's bias)."""
     min_items: int = 5
     min_publishers: int = 2
-    half_life_slices: float = 36.0
-    """By when a burst that has passed is worth half."""
-    fading_slices: int = 96
+    min_story: int = 3
+    """Items of a burst window that must be of one topic: words that many posts share by chance are no subject. In the
+    synthetic world (seed 1, 6,000 items) it raises the precision of bursts from .91 to .97 and costs .004 of recall."""
+    half_life_slices: float = 12.0
+    """By when a burst that has passed is worth half. There, 36 leave .53 of the planted bursts a place among the first
+    ten at some time, 12 leave .58."""
+    fading_slices: int = 48
     """How long ago a burst may have been and still count."""
     max_trends: int = 200_000
     """Trends in memory, about 1.5 kB each; the longest idle is forgotten beyond."""
@@ -87,6 +100,16 @@ class ScoringConfig:
         """Between the windows of the past that are looked at for a burst that is fading."""
         return max(1, self.window_slices // 4)
 
+    def growth(self, counts: Matrix, seen: Matrix, slices: int) -> float:
+        """Items an hour in the last slices, minus those in as many before; 0 where too little of either was seen."""
+        rates = []
+        for part in (slice(-slices, None), slice(-2 * slices, -slices)):
+            exposed = float(seen[part].sum())
+            if exposed <= HALF_SEEN * slices:
+                return 0.0
+            rates.append(float(counts[part].sum()) * 3_600.0 / (exposed * self.slice_s))
+        return rates[0] - rates[1]
+
     def slice_of(self, at: datetime) -> int:
         """The number of the slice that an instant lies in."""
         return int(at.timestamp() // self.slice_s)
@@ -107,7 +130,39 @@ class Scored:
 # ------------------------------------------------------------------------------------------- counts against their past
 
 
-def bursts(counts: Matrix, known: NDArray[np.int64], config: ScoringConfig) -> tuple[Matrix, Matrix]:
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Trends by slices, arrays of shape (n, past_slices), oldest slice first, the last one is now; 0 where nothing is
+    known."""
+
+    items: Matrix
+    """All that is counted."""
+    late: Matrix
+    """The part of it that came after its slice had closed: it is counted, but it is no past that was known then."""
+    seen: Matrix
+    """The share of the trend's sources that were up, 0 … 1; what cannot be seen is neither much nor little."""
+    known: NDArray[np.int64]
+    """Shape (n,), about how many of the last slices something is known (an empty slice is knowledge too)."""
+
+    @staticmethod
+    def none(trends: int, config: ScoringConfig) -> Counts:
+        """Nothing counted and nothing missed."""
+        shape = (trends, config.past_slices)
+        return Counts(np.zeros(shape), np.zeros(shape), np.ones(shape), np.zeros(trends, np.int64))
+
+    def before(self, shift: int, rows: NDArray[np.int64]) -> Counts:
+        """How some of the trends stood ``shift`` slices ago, as far as is known today."""
+        past = self.items.shape[1]
+        earlier = Counts(
+            np.zeros((len(rows), past)), np.zeros((len(rows), past)), np.ones((len(rows), past)),
+            np.maximum(self.known[rows] - shift, 0),
+        )  # fmt: skip
+        for to, of in ((earlier.items, self.items), (earlier.late, self.late), (earlier.seen, self.seen)):
+            to[:, shift:] = of[rows, : past - shift]
+        return earlier
+
+
+def bursts(counts: Counts, config: ScoringConfig) -> tuple[Matrix, Matrix]:
     """What the past of trends lets one expect in their burst window, and how far they are above it.
 
     The expectation is the larger of two: the exponentially weighted mean of the past before the window, and the mean
@@ -116,45 +171,56 @@ def bursts(counts: Matrix, known: NDArray[np.int64], config: ScoringConfig) -> t
     bias) is SigniTrend's significance (Schubert et al., KDD 2014); the seasonal expectation is that of Gnip's trend
     detection (Hendrickson et al., 2015).
 
-    Args:
-        counts: shape (n, past_slices), oldest slice first, the last one is now; 0 where nothing is known.
-        known: shape (n,), how many of the last slices something is known about (an empty slice is knowledge too).
+    A past is what stood in its slices when they closed. Slices in which half or more of the trend's sources were down
+    are left out of it, the others weigh by the share that was up (a rate is a count over what was exposed to it). The
+    window is held against a whole expectation: what has not been seen may be less than expected, never a burst.
 
     Returns:
         expected and burst, shape (n,); floors are not applied, a burst may be negative.
     """
     past, window = config.past_slices, config.window_slices
     ages = np.arange(past - 1, -1, -1)
-    seen = ages[None, :] < known[:, None]
-    now = counts[:, past - window :].sum(axis=1)
+    now = counts.items[:, past - window :].sum(axis=1)
+    seen = np.where((ages[None, :] < counts.known[:, None]) & (counts.seen > HALF_SEEN), counts.seen, 0.0)
+    base = np.where(seen > 0.0, counts.items - counts.late, 0.0)
 
-    weights = 2.0 ** (-(ages[: past - window] - window) / config.memory_half_life_slices) * seen[:, : past - window]
+    before = slice(0, past - window)
+    weights = 2.0 ** (-(ages[before] - window) / config.memory_half_life_slices)
     prior_rate = config.prior_items / window
-    rate = ((weights * counts[:, : past - window]).sum(axis=1) + config.prior_slices * prior_rate) / (
-        weights.sum(axis=1) + config.prior_slices
+    rate = ((weights * base[:, before]).sum(axis=1) + config.prior_slices * prior_rate) / (
+        (weights * seen[:, before]).sum(axis=1) + config.prior_slices
     )
     expected: Matrix = window * rate
 
-    sums = np.zeros((len(counts), past + 1))
-    np.cumsum(counts, axis=1, out=sums[:, 1:])
-    windows = sums[:, window:] - sums[:, :-window]  # column j: the window whose newest slice is j + window − 1
+    # Column j: the window whose newest slice is j + window − 1; as many items as it would have had, had all been seen.
+    exposed = _windows(seen, window)
+    whole = exposed >= window * HALF_SEEN
+    windows = np.where(whole, _windows(base, window) * window / np.maximum(exposed, 1e-300), 0.0)
 
     day = DAY_S // config.slice_s
     shifts = [d for d in range(1, past // day + 1) if d * day >= window and past - window - d * day >= 0]
     if shifts:
         columns = [past - window - d * day for d in shifts]
-        whole = np.stack([known >= d * day + window for d in shifts], axis=1)
-        days = whole.sum(axis=1)
-        season = (windows[:, columns] * whole).sum(axis=1) / np.maximum(days, 1)
+        usable = np.stack([counts.known >= d * day + window for d in shifts], axis=1) & whole[:, columns]
+        days = usable.sum(axis=1)
+        season = (windows[:, columns] * usable).sum(axis=1) / np.maximum(days, 1)
         expected = np.where(days >= MIN_SEASON_DAYS, np.maximum(expected, season), expected)
 
-    earlier = windows[:, : past - 2 * window + 1]
-    whole_windows = seen[:, : past - 2 * window + 1] * weights[:, window - 1 : past - window]
-    total = np.maximum(whole_windows.sum(axis=1), 1e-300)
-    mean = (whole_windows * earlier).sum(axis=1) / total
-    variance = (whole_windows * (earlier - mean[:, None]) ** 2).sum(axis=1) / total
+    last = past - 2 * window + 1  # windows that end before the burst window begins
+    first_known = ages[None, :last] < counts.known[:, None]
+    weighed = np.where(whole[:, :last] & first_known, weights[None, window - 1 :], 0.0)
+    total = np.maximum(weighed.sum(axis=1), 1e-300)
+    mean = (weighed * windows[:, :last]).sum(axis=1) / total
+    variance = (weighed * (windows[:, :last] - mean[:, None]) ** 2).sum(axis=1) / total
     deviation = np.sqrt(np.maximum(variance, expected + (config.swing * expected) ** 2))
     return expected, (now - expected) / (deviation + config.bias)
+
+
+def _windows(values: Matrix, window: int) -> Matrix:
+    """Sums of ``window`` slices in a row, shape (n, slices − window + 1)."""
+    sums = np.zeros((len(values), values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    return sums[:, window:] - sums[:, :-window]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,26 +238,23 @@ class Standing:
     """Slices since that burst."""
 
 
-def standing(counts: Matrix, known: NDArray[np.int64], config: ScoringConfig) -> Standing:
+def standing(counts: Counts, config: ScoringConfig) -> Standing:
     """Compares the burst window of each trend, and those before it that still count, each with its own past.
 
     What rises is what is above its own past now, or was a moment ago: the burst of yesterday evening is worth half this
-    evening, so a night or a weekend does not wipe the list clean. Arguments as for :func:`bursts`.
+    evening, so a night or a weekend does not wipe the list clean.
     """
     past, window = config.past_slices, config.window_slices
-    expected, burst = bursts(counts, known, config)
-    items = counts[:, past - window :].sum(axis=1)
+    expected, burst = bursts(counts, config)
+    items = counts.items[:, past - window :].sum(axis=1)
     burst = np.where(items >= config.min_items, np.maximum(burst, 0.0), 0.0)
-    peak, age = burst.copy(), np.zeros(len(counts), dtype=np.int64)
+    peak, age = burst.copy(), np.zeros(len(items), dtype=np.int64)
     # Most trends are small: none of their windows can have reached the floor, and nothing more is computed for them.
-    rows = np.flatnonzero(counts[:, past - window - config.fading_slices :].sum(axis=1) >= config.min_items)
+    rows = np.flatnonzero(counts.items[:, past - window - config.fading_slices :].sum(axis=1) >= config.min_items)
     for shift in range(config.step_slices, config.fading_slices + 1, config.step_slices) if len(rows) else ():
-        before = np.zeros((len(rows), past))
-        before[:, shift:] = counts[rows, : past - shift]
-        enough = before[:, past - window :].sum(axis=1) >= config.min_items
-        faded = bursts(before, np.maximum(known[rows] - shift, 0), config)[1] * 2.0 ** (
-            -shift / config.half_life_slices
-        )
+        before = counts.before(shift, rows)
+        enough = before.items[:, past - window :].sum(axis=1) >= config.min_items
+        faded = bursts(before, config)[1] * 2.0 ** (-shift / config.half_life_slices)
         better = enough & (faded > peak[rows])
         peak[rows[better]], age[rows[better]] = faded[better], shift
     return Standing(items.astype(np.int64), expected, burst, peak, age)
@@ -244,17 +307,11 @@ def rising(
     config = config or ScoringConfig()
     if not scores:
         return []
-    counts = np.zeros((len(scores), config.past_slices))
-    known = np.zeros(len(scores), dtype=np.int64)
+    at = standing(laid(scores, now, config), config)
     current = config.slice_of(now)
-    for row, score in enumerate(scores):
-        if score.slice_s != config.slice_s:
-            raise ValueError(f"{score.trend_id}: slices of {score.slice_s} s, {config.slice_s} s were expected")
-        known[row] = _lay(score.counts, current - config.slice_of(score.slice_start), counts[row])
-    at = standing(counts, known, config)
     found = []
     for row, score in enumerate(scores):
-        if at.peak[row] < min_burst or score.publishers < config.min_publishers or is_misc(score.trend_id):
+        if at.peak[row] < min_burst or not _is_subject(score.trend_id, score.publishers, score.story, config):
             continue
         found.append(
             Rising(
@@ -269,7 +326,31 @@ def rising(
     return sorted(found, key=lambda r: (-r.strength, r.score.trend_id))
 
 
-def _lay(counts: Sequence[int], silent: int, row: Matrix) -> int:
+def _is_subject(trend_id: str, publishers: int, story: int | None, config: ScoringConfig) -> bool:
+    """Whether a trend can burst at all: with several publishers behind it, who tell of one thing."""
+    told = story is None or story >= config.min_story
+    return publishers >= config.min_publishers and told and not is_misc(trend_id)
+
+
+def laid(scores: Sequence[TrendScore], now: datetime, config: ScoringConfig) -> Counts:
+    """The counts of some scores, so that the last slice is the one that ``now`` is in.
+
+    Raises:
+        ValueError: a score has slices of another length.
+    """
+    counts = Counts.none(len(scores), config)
+    current = config.slice_of(now)
+    for row, score in enumerate(scores):
+        if score.slice_s != config.slice_s:
+            raise ValueError(f"{score.trend_id}: slices of {score.slice_s} s, {config.slice_s} s were expected")
+        silent = current - config.slice_of(score.slice_start)
+        counts.known[row] = _lay(score.counts, silent, counts.items[row])
+        _lay(score.late, silent, counts.late[row])
+        _lay([1.0 - hidden / 100.0 for hidden in score.hidden], silent, counts.seen[row])
+    return counts
+
+
+def _lay(counts: Sequence[float], silent: int, row: Matrix) -> int:
     """Lays counts whose last slice lies ``silent`` slices ago (negative: ahead, and cut off) into a row that ends now;
     how many slices of the row are known."""
     past = len(row)
@@ -286,48 +367,89 @@ def _lay(counts: Sequence[int], silent: int, row: Matrix) -> int:
 
 
 def _hash(publisher: str) -> int:
-    return int.from_bytes(blake2b(publisher.encode("utf-8", "replace"), digest_size=4).digest(), "big")
+    return int.from_bytes(blake2b(publisher.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
-def _remember(sketch: set[int], value: int) -> None:
-    """Adds to a sketch: the smallest hashes of a set, whatever the order of arrival (KMV: Bar-Yossef et al., 2002)."""
-    sketch.add(value)
-    if len(sketch) > SKETCH + 1:
-        sketch.discard(max(sketch))
+class Distinct(msgspec.Struct, array_like=True):
+    """Who has been counted, and how often: exact up to a bound, an estimate beyond; the same in any order of arrival.
+
+    The estimate is that of HyperLogLog (Flajolet et al., 2007) with linear counting where few registers are set; what
+    is in it cannot be taken out again.
+    """
+
+    counts: dict[int, int] = msgspec.field(default_factory=dict)
+    """Hash → how often; below 1 it does not count."""
+    registers: bytes = b""
+
+    def add(self, value: int, times: int) -> None:
+        """Counts a hash (64 bits) so many times more, or less."""
+        if self.registers:
+            if times > 0:
+                self.registers = bytes(_merged(self.registers, (value,)))
+            return
+        left = self.counts.get(value, 0) + times
+        if left:
+            self.counts[value] = left
+        else:
+            self.counts.pop(value, None)
+        if len(self.counts) > EXACT:
+            self.registers = bytes(_merged(b"", (v for v, n in self.counts.items() if n > 0)))
+            self.counts = {}
+
+    def __len__(self) -> int:
+        return distinct((self,))
 
 
-def _distinct(sketches: Iterable[set[int]]) -> int:
-    """How many distinct values stand in all sketches together: exact while none of them is full."""
-    union: set[int] = set()
-    limit = 1 << 32
-    for sketch in sketches:
-        union |= sketch
-        if len(sketch) > SKETCH:
-            limit = min(limit, max(sketch))
-    if limit == 1 << 32:
-        return len(union)
-    return round(sum(1 for value in union if value < limit) * float(1 << 32) / max(limit, 1))
+def distinct(parts: Iterable[Distinct]) -> int:
+    """How many different ones stand in all parts together."""
+    exact: set[int] = set()
+    registers: bytes | bytearray = b""
+    for part in parts:
+        exact.update(value for value, n in part.counts.items() if n > 0)
+        if part.registers:
+            registers = bytearray(map(max, registers, part.registers)) if registers else part.registers
+    return _estimate(_merged(registers, exact)) if registers else len(exact)
+
+
+def _merged(registers: bytes | bytearray, values: Iterable[int]) -> bytearray:
+    """Registers with some more hashes: each holds the longest run of zeros (and one) that it has met."""
+    merged = bytearray(registers or 1 << REGISTER_BITS)
+    rest = 64 - REGISTER_BITS
+    for value in values:
+        place = value >> rest
+        run = rest + 1 - (value & ((1 << rest) - 1)).bit_length()
+        merged[place] = max(merged[place], run)
+    return merged
+
+
+def _estimate(registers: bytearray) -> int:
+    m = len(registers)
+    if (empty := registers.count(0)) and (few := m * log(m / empty)) <= 2.5 * m:
+        return round(few)
+    return round(0.7213 / (1.0 + 1.079 / m) * m * m / sum(2.0**-run for run in registers))
 
 
 # ------------------------------------------------------------------------------------------------------ a trend's past
 
 
 class _Slice(msgspec.Struct, array_like=True):
-    """One slice of the burst window, with all that is told about it."""
+    """One slice of the burst window, with all that is told about it: a state record of its own."""
 
     items: int = 0
-    publishers: set[int] = msgspec.field(default_factory=set)
-    echoes: set[int] = msgspec.field(default_factory=set)
+    publishers: Distinct = msgspec.field(default_factory=Distinct)
+    echoes: Distinct = msgspec.field(default_factory=Distinct)
     """Publishers of echoes: each counts as one item of the slice, however often it copies."""
     sources: dict[str, int] = msgspec.field(default_factory=dict)
     engagement: list[int] = msgspec.field(default_factory=lambda: [0, 0, 0, 0, 0])
+    topics: dict[int, int] = msgspec.field(default_factory=dict)
+    """Items, echoes included, by the hash of their topic at first sighting."""
 
     def count(self) -> int:
-        return self.items + (_distinct((self.echoes,)) if self.echoes else 0)
+        return self.items + len(self.echoes)
 
 
 class _Past(msgspec.Struct, array_like=True):
-    """All that is remembered of a trend: a bounded state that is written after every change."""
+    """What is remembered of a trend beside the slices of its burst window: bounded, written after every change."""
 
     base: int
     """What ``version`` is counted from, see ``TrendScorer``."""
@@ -337,15 +459,18 @@ class _Past(msgspec.Struct, array_like=True):
     """Number of the newest slice."""
     mentions: int = 0
     total: int = 0
-    recent: dict[int, _Slice] = msgspec.field(default_factory=dict)
-    older: dict[int, int] = msgspec.field(default_factory=dict)
-    """Counts of the slices before the burst window; only those with any."""
     since: int = 0
     clock: int = 0
+    older: dict[int, int] = msgspec.field(default_factory=dict)
+    """Counts of the slices that have closed; only those with any."""
+    late: dict[int, int] = msgspec.field(default_factory=dict)
+    """What of them came after they had closed."""
+    sources: dict[str, int] = msgspec.field(default_factory=dict)
+    """Items by source since the trend was first seen."""
 
 
 class _Head(msgspec.Struct, array_like=True):
-    """A past as it stands in the state stream, as far as the order of trends needs it: the rest is not decoded."""
+    """A past as far as the order of trends needs it: the rest is not decoded."""
 
     base: int
     first_s: float
@@ -353,10 +478,17 @@ class _Head(msgspec.Struct, array_like=True):
     newest: int
     mentions: int = 0
     total: int = 0
-    recent: msgspec.Raw = msgspec.Raw(b"\x80")
-    older: msgspec.Raw = msgspec.Raw(b"\x80")
     since: int = 0
     clock: int = 0
+
+
+def publisher_of(publisher: str | None, source: str) -> str:
+    """Under which name a publisher is counted; where none is known, its source stands for it."""
+    return (publisher or f"source {source}").casefold()
+
+
+def _whole(counts: Matrix) -> tuple[int, ...]:
+    return tuple(counts.astype(np.int64).tolist())
 
 
 def _by_trend(mentions: Sequence[Mention]) -> dict[str, list[Mention]]:
@@ -366,9 +498,35 @@ def _by_trend(mentions: Sequence[Mention]) -> dict[str, list[Mention]]:
     return found
 
 
+STATE_VERSION: Final = 2
+"""Of the state records below. 1: all of a trend in one record, publishers as the smallest 64 hashes of 32 bits."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Past).decode
+_decode_slice = msgspec.msgpack.Decoder(_Slice).decode
 _head = msgspec.msgpack.Decoder(_Head).decode
+
+
+def _key(trend_id: str, number: int | None = None) -> bytes:
+    """Of a trend's past, or of one slice of its burst window."""
+    return f"{'' if number is None else number}/{trend_id}".encode()
+
+
+def _place(key: bytes) -> tuple[str, int | None]:
+    """Whose state a key is, and of which slice."""
+    number, found, trend_id = key.decode().partition("/")
+    if not found or not trend_id:
+        raise ValueError(f"no key of the scorer's state: {key[:80]!r}")
+    return trend_id, int(number) if number else None
+
+
+def trend_of_state(key: bytes) -> str:
+    """The trend that a state record belongs to.
+
+    Raises:
+        ValueError: it is no key of this state.
+    """
+    return _place(key)[0]
 
 
 def check_value(key: bytes, value: bytes) -> None:
@@ -378,19 +536,80 @@ def check_value(key: bytes, value: bytes) -> None:
         ValueError: it cannot be read.
     """
     try:
-        key.decode()
-        _decode(value)
+        _decode(value) if _place(key)[1] is None else _decode_slice(value)
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from None
+
+
+class _OldSlice(msgspec.Struct, array_like=True):
+    """A slice of version 1."""
+
+    items: int = 0
+    publishers: list[int] = []
+    echoes: list[int] = []
+    sources: dict[str, int] = {}
+    engagement: list[int] = []
+
+
+class _OldPast(msgspec.Struct, array_like=True):
+    """A trend of version 1."""
+
+    base: int
+    first_s: float
+    last_s: float
+    newest: int
+    mentions: int = 0
+    total: int = 0
+    recent: dict[int, _OldSlice] = {}
+    older: dict[int, int] = {}
+    since: int = 0
+    clock: int = 0
+
+
+_decode_old = msgspec.msgpack.Decoder(_OldPast).decode
+
+
+def upgraded(key: bytes, value: bytes | None) -> list[tuple[bytes, bytes | None]]:
+    """A record of version 1 as it stands in version 2: the past, and each slice of the burst window for itself.
+
+    Whoever published before stays counted (by 32 bits of the hash, stretched), but is counted once more if it does so
+    again in the same slice.
+
+    Raises:
+        ValueError: it is none of version 1.
+    """
+    if value is None:
+        return []
+    try:
+        trend_id, old = key.decode(), _decode_old(value)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise ValueError(f"no record of the scorer's state, version 1: key {key!r} ({error})") from None
+    sources: dict[str, int] = {}
+    out: list[tuple[bytes, bytes | None]] = []
+    for number, part in old.recent.items():
+        for source, n in part.sources.items():
+            sources[source] = sources.get(source, 0) + n
+        # Which topics its items were of is not known: they pass for one, for as long as the burst window lasts.
+        kept = _Slice(part.items, sources=part.sources, engagement=part.engagement, topics={0: part.items})
+        for into, hashes in ((kept.publishers, part.publishers), (kept.echoes, part.echoes)):
+            for each in hashes:
+                into.add(each << 32 | each, 1)
+        out.append((_key(trend_id, number), _encode(kept)))
+    past = _Past(
+        old.base, old.first_s, old.last_s, old.newest, old.mentions, old.total, old.since, old.clock, old.older,
+        sources=sources,
+    )  # fmt: skip
+    return [*out, (_key(trend_id), _encode(past))]
 
 
 class TrendScorer:
     """Mentions to scores, one a changed trend and batch.
 
-    A late mention goes to the slice it belongs to: within the burst window with all that it carries, within the
-    remembered past with its item. An echo counts once a publisher and slice. ``version`` grows by one with every
-    mention; it starts at the ``seq`` of a trend's first mention, so that a trend that was forgotten and comes back
-    goes on above where it stopped.
+    A late mention goes to the slice it belongs to: within the burst window with all that it carries. A slice closes
+    when the trend's event time has left it a burst window behind; what comes for it later corrects its count, and not
+    the past that later slices are held against. An echo counts once a publisher and slice. ``version`` grows by one
+    with every mention; it starts at the ``seq`` of a trend's first mention, so that a trend that was forgotten and
+    comes back goes on above where it stopped.
     """
 
     def __init__(self, config: ScoringConfig, generation: str) -> None:
@@ -399,6 +618,10 @@ class TrendScorer:
         self._trends: dict[str, _Past | bytes] = {}
         """A trend that was read back stays as it stands in the state stream until it is mentioned: that takes a quarter
         of the time and a tenth of the memory, and most are not."""
+        self._recent: dict[str, dict[int, _Slice | bytes]] = {}
+        """The slices of each trend's burst window, likewise."""
+        self._down: dict[str, dict[float, float]] = {}
+        """When sources were down: from → until, seconds; not state, it is read anew with each start."""
         self._by_newest: dict[int, dict[str, None]] = {}
         self._since: int | None = None
         """The slice from which on a trend that was not mentioned had no items: fixed by the first batch."""
@@ -406,13 +629,23 @@ class TrendScorer:
         """The newest slice, followed in steps of at most a burst window a batch: one item from the future ages
         nobody."""
         self._fading = log(2.0) / config.half_life_slices
+        self._hourly = replace(config, window_slices=1, fading_slices=0)
 
     def __len__(self) -> int:
         return len(self._trends)
 
     def restore(self, key: bytes, value: bytes | None) -> None:
         """Takes one record of the state stream, in log order; None is a tombstone."""
-        trend_id = key.decode()
+        trend_id, number = _place(key)
+        if number is not None:
+            parts = self._recent.setdefault(trend_id, {})
+            if value is None:
+                parts.pop(number, None)
+            else:
+                parts[number] = value
+            if not parts:
+                del self._recent[trend_id]
+            return
         self._unlink(trend_id)
         if value is None:
             return
@@ -421,6 +654,13 @@ class TrendScorer:
         self._by_newest.setdefault(head.newest, {})[trend_id] = None
         self._since = head.since if self._since is None else min(self._since, head.since)
         self._clock = max(self._clock, head.clock)
+
+    def was_down(self, source: str, since: datetime, until: datetime | None) -> None:
+        """Says that a source was not seen from then till then (None: it still is not); said again, the last counts."""
+        gaps = self._down.setdefault(source, {})
+        gaps[since.timestamp()] = until.timestamp() if until else inf
+        while len(gaps) > MAX_GAPS:
+            del gaps[min(gaps)]
 
     def finish_restore(self) -> None:
         """Says that the state is complete."""
@@ -432,21 +672,27 @@ class TrendScorer:
             return Scored([], [])
         since = self._set_clock(mentions)
         changed = _by_trend(mentions)
-        pasts = [self._count(trend_id, batch) for trend_id, batch in changed.items()]
-        scores = self._scores(list(changed), pasts)
+        counted = {trend_id: self._count(trend_id, batch) for trend_id, batch in changed.items()}
+        scores = self._scores(list(changed))
         gone = self._forget()
-        kept = [trend_id for trend_id in changed if trend_id not in gone]
-        # The clock travels with the records: where none is left to carry it, the newest trend does.
-        kept = kept or [min(self._by_newest[max(self._by_newest)])]
         state: list[tuple[bytes, bytes | None]] = []
-        for trend_id in kept:
-            past = self._past(trend_id)
-            assert past is not None
-            past.since, past.clock = since, self._clock
-            state.append((trend_id.encode(), _encode(past)))
-        state += [(trend_id.encode(), None) for trend_id in gone]
+        for trend_id, numbers in counted.items():
+            if trend_id not in gone:
+                state.append(self._past_record(trend_id, since))
+                parts = self._recent.get(trend_id, {})
+                state += [(_key(trend_id, n), _encode(parts[n]) if n in parts else None) for n in sorted(numbers)]
+        if not state:  # The clock travels with the records: where none is left to carry it, the newest trend does.
+            state.append(self._past_record(min(self._by_newest[max(self._by_newest)]), since))
+        for trend_id, numbers in gone.items():
+            state += [(_key(trend_id, n), None) for n in (None, *sorted(numbers | counted.get(trend_id, set())))]
         ACTIVE_TRENDS.set(len(self._trends))
         return Scored(scores, state)
+
+    def _past_record(self, trend_id: str, since: int) -> tuple[bytes, bytes]:
+        past = self._past(trend_id)
+        assert past is not None
+        past.since, past.clock = since, self._clock
+        return _key(trend_id), _encode(past)
 
     def recount(self, mentions: Sequence[Mention]) -> None:
         """Counts mentions that were scored before, to have the state that they left behind."""
@@ -472,10 +718,9 @@ class TrendScorer:
         """All of the state as records; a scorer that is given them with ``restore`` goes on as this one."""
         since = self._since or 0
         for trend_id in list(self._trends):
-            past = self._past(trend_id)
-            assert past is not None
-            past.since, past.clock = since, self._clock
-            yield trend_id.encode(), _encode(past)
+            yield self._past_record(trend_id, since)
+            for number, part in self._recent.get(trend_id, {}).items():
+                yield _key(trend_id, number), part if isinstance(part, bytes) else _encode(part)
 
     def _set_clock(self, mentions: Sequence[Mention]) -> int:
         """The clock goes on; the slice from which on silence is knowledge."""
@@ -486,28 +731,28 @@ class TrendScorer:
         self._clock = max(self._clock, min(newest, self._clock + self.config.window_slices))
         return since
 
-    def _count(self, trend_id: str, mentions: Sequence[Mention]) -> _Past:
-        slice_of = self.config.slice_of
+    def _count(self, trend_id: str, mentions: Sequence[Mention]) -> set[int]:
+        """Counts mentions of a trend; the slices of its burst window that have changed, or left it."""
         past = self._past(trend_id)
         if past is None:
-            past = _Past(
-                base=min(m.seq for m in mentions) - 1,
-                first_s=min(m.first_seen.timestamp() for m in mentions),
-                last_s=max(m.event_time.timestamp() for m in mentions),
-                newest=max(slice_of(m.first_seen) for m in mentions),
-            )
+            first = mentions[0]
+            at_s = first.first_seen.timestamp()
+            past = _Past(first.seq - 1, at_s, at_s, self.config.slice_of(first.first_seen))
         else:
             self._unlink(trend_id)
-        for mention in mentions:
+        changed: set[int] = set()
+        for mention in mentions:  # one by one, so that the state does not depend on how they were cut into batches
+            number = self.config.slice_of(mention.first_seen)
             past.first_s = min(past.first_s, mention.first_seen.timestamp())
             past.last_s = max(past.last_s, mention.event_time.timestamp())
-            past.newest = max(past.newest, slice_of(mention.first_seen))
+            if number > past.newest:
+                past.newest = number
+                changed |= self._close(trend_id, past)
+            if self._add(trend_id, past, number, mention):
+                changed.add(number)
         past.mentions += len(mentions)
-        for mention in mentions:
-            self._add(past, mention)
-        self._trim(past)
         self._link(trend_id, past)
-        return past
+        return changed
 
     def _past(self, trend_id: str) -> _Past | None:
         past = self._trends.get(trend_id)
@@ -515,61 +760,109 @@ class TrendScorer:
             past = self._trends[trend_id] = _decode(past)
         return past
 
-    def _add(self, past: _Past, mention: Mention) -> None:
-        # first_seen, not event_time: a deletion, and what an edit did to the date, must meet the slice that counted.
-        number = self.config.slice_of(mention.first_seen)
+    def _slices(self, trend_id: str) -> dict[int, _Slice]:
+        """Of the burst window, decoded."""
+        parts = self._recent.get(trend_id, {})
+        for number, part in parts.items():
+            if isinstance(part, bytes):
+                parts[number] = _decode_slice(part)
+        return cast(dict[int, _Slice], parts)
+
+    def _add(self, trend_id: str, past: _Past, number: int, mention: Mention) -> bool:
+        """Counts one mention in its slice: that of first_seen, not of event_time, since a deletion, and what an edit
+        did to the date, must meet the slice that counted. Whether that one is still open."""
         past.total += mention.weight
+        if mention.weight and (mention.source in past.sources or len(past.sources) < MAX_SOURCES):
+            past.sources[mention.source] = past.sources.get(mention.source, 0) + mention.weight
         if number > past.newest - self.config.window_slices:
-            self._add_recent(past.recent.setdefault(number, _Slice()), mention)
-        elif number > past.newest - self.config.past_slices and not mention.echo and mention.weight:
-            past.older[number] = past.older.get(number, 0) + mention.weight
+            parts = self._recent.setdefault(trend_id, {})
+            part = parts.get(number)
+            if part is None:
+                part = _Slice()
+            elif isinstance(part, bytes):
+                part = _decode_slice(part)
+            parts[number] = part
+            self._add_recent(part, mention)
+            return True
+        if number > past.newest - self.config.past_slices and not mention.echo and mention.weight:
+            for counts in (past.older, past.late):
+                counts[number] = counts.get(number, 0) + mention.weight
+        return False
 
     def _add_recent(self, part: _Slice, mention: Mention) -> None:
-        if mention.weight > 0:
-            publisher = _hash((mention.publisher or f"source {mention.source}").casefold())
-            _remember(part.publishers, publisher)
+        # A deletion may come without its publisher; whose it was is then not known, and stays counted.
+        if mention.weight > 0 or (mention.weight < 0 and mention.publisher):
+            publisher = _hash(publisher_of(mention.publisher, mention.source))
+            part.publishers.add(publisher, mention.weight)
             if mention.echo:
-                _remember(part.echoes, publisher)
+                part.echoes.add(publisher, mention.weight)
         if not mention.echo:
             part.items += mention.weight
         if mention.weight and (mention.source in part.sources or len(part.sources) < MAX_SOURCES):
             part.sources[mention.source] = part.sources.get(mention.source, 0) + mention.weight
+        topic = _hash(mention.topic_id)
+        if mention.weight and (topic in part.topics or len(part.topics) < MAX_TOPICS):
+            part.topics[topic] = part.topics.get(topic, 0) + mention.weight
         e = mention.engagement
         for i, value in enumerate((e.points, e.comments, e.shares, e.stars, e.views)):
             part.engagement[i] = max(-MAX_SUM, min(MAX_SUM, part.engagement[i] + value))
 
-    def _trim(self, past: _Past) -> None:
-        """Slices that have left the burst window keep their count alone, those that have left the past nothing."""
-        for number in [n for n in past.recent if n <= past.newest - self.config.window_slices]:
-            count = past.recent.pop(number).count()
+    def _close(self, trend_id: str, past: _Past) -> set[int]:
+        """Slices that have left the burst window close and keep their count alone, those that have left the past
+        nothing; the former."""
+        parts = self._recent.get(trend_id, {})
+        closed = {n for n in parts if n <= past.newest - self.config.window_slices}
+        for number in closed:
+            part = parts.pop(number)
+            count = (_decode_slice(part) if isinstance(part, bytes) else part).count()
             past.older[number] = past.older.get(number, 0) + count
-        for number in [n for n in past.older if n <= past.newest - self.config.past_slices or not past.older[n]]:
-            del past.older[number]
+        if not parts:
+            self._recent.pop(trend_id, None)
+        for counts in (past.older, past.late):
+            for number in [n for n in counts if n <= past.newest - self.config.past_slices or not counts[n]]:
+                del counts[number]
+        return closed
 
-    def _scores(self, trend_ids: Sequence[str], pasts: Sequence[_Past]) -> list[TrendScore]:
+    def _scores(self, trend_ids: Sequence[str]) -> list[TrendScore]:
         assert self._since is not None
         length = self.config.past_slices
-        counts = np.zeros((len(pasts), length))
-        known = np.empty(len(pasts), dtype=np.int64)
-        for row, past in enumerate(pasts):
+        counts = Counts.none(len(trend_ids), self.config)
+        for row, trend_id in enumerate(trend_ids):
+            past, parts = self._past(trend_id), self._slices(trend_id)
+            assert past is not None
             last = length - 1 - past.newest
             for number, count in past.older.items():
-                counts[row, last + number] = max(0, count)
-            for number, part in past.recent.items():
-                counts[row, last + number] = max(0, part.count())
-            oldest = min(self._since, min(past.older, default=past.newest), min(past.recent, default=past.newest))
-            known[row] = min(length, past.newest - oldest + 1)
-        at = standing(counts, known, self.config)
-        return [
-            self._score(trend_id, past, counts[row, length - known[row] :], at, row)
-            for row, (trend_id, past) in enumerate(zip(trend_ids, pasts, strict=True))
-        ]
+                counts.items[row, last + number] = max(0, count)
+            for number, count in past.late.items():
+                counts.late[row, last + number] = min(count, counts.items[row, last + number])
+            for number, part in parts.items():
+                counts.items[row, last + number] = max(0, part.count())
+            oldest = min(self._since, min(past.older, default=past.newest), min(parts, default=past.newest))
+            counts.known[row] = min(length, past.newest - oldest + 1)
+            self._hide(past, counts.seen[row])
+        at = standing(counts, self.config)
+        hour = bursts(counts, self._hourly)
+        return [self._score(trend_id, counts, at, hour, row) for row, trend_id in enumerate(trend_ids)]
 
-    def _score(self, trend_id: str, past: _Past, counts: Matrix, at: Standing, row: int) -> TrendScore:
-        config = self.config
-        window = config.window_slices
-        parts = list(past.recent.values())
-        publishers = _distinct(part.publishers for part in parts)
+    def _hide(self, past: _Past, seen: Matrix) -> None:
+        """Takes off what could not be seen: of each slice the part in which a source was down, by its share."""
+        total = sum(n for n in past.sources.values() if n > 0)
+        length, slice_s = self.config.past_slices, self.config.slice_s
+        begin_s = (past.newest + 1 - length) * slice_s
+        starts = begin_s + slice_s * np.arange(length)
+        for source in past.sources.keys() & self._down.keys():
+            for since, until in self._down[source].items():
+                if until > begin_s and past.sources[source] > 0:
+                    hidden = np.minimum(until, starts + slice_s) - np.maximum(since, starts)
+                    seen -= np.clip(hidden / slice_s, 0.0, 1.0) * past.sources[source] / total
+        np.clip(np.round(seen, 2), 0.0, 1.0, out=seen)  # as it is written
+
+    def _score(self, trend_id: str, counts: Counts, at: Standing, hour: tuple[Matrix, Matrix], row: int) -> TrendScore:
+        config, past = self.config, self._past(trend_id)
+        assert past is not None
+        known = slice(config.past_slices - int(counts.known[row]), None)
+        parts = list(self._slices(trend_id).values())
+        publishers = distinct(part.publishers for part in parts)
         sources: dict[str, int] = {}
         for part in parts:
             for source, n in part.sources.items():
@@ -577,28 +870,42 @@ class TrendScorer:
         points, comments, shares, stars, views = (
             max(-MAX_COUNT, min(MAX_COUNT, sum(values)))
             for values in zip(*(part.engagement for part in parts), strict=True)
-        )
+        ) if parts else (0, 0, 0, 0, 0)  # fmt: skip
         engagement = Engagement(points=points, comments=comments, shares=shares, stars=stars, views=views)
         items = int(at.items[row])
-        before = int(counts[-2 * window : -window].sum())
         spread = min(1.0, publishers / items) if items > 0 else 0.0
-        above = publishers >= config.min_publishers and not is_misc(trend_id)
+        topics: Counter[int] = Counter()
+        for part in parts:
+            topics.update(part.topics)
+        story = max(0, max(topics.values(), default=0))
+        above = _is_subject(trend_id, publishers, story, config)
         value = strength(float(at.peak[row]), spread, engagement) if above else 0.0
+        line, seen, age = counts.items[row], counts.seen[row], int(at.age[row])
+        window, step = config.window_slices, config.step_slices
         return TrendScore(
             generation=self._generation,
             trend_id=trend_id,
             slice_start=config.start_of(past.newest),
             slice_s=config.slice_s,
-            counts=tuple(counts.astype(np.int64).tolist()),
-            items=int(counts[-1]),
+            counts=_whole(line[known]),
+            late=_whole(counts.late[row][known]) if past.late else (),
+            hidden=_whole(np.round(100.0 * (1.0 - seen[known]))) if seen[known].min() < 1.0 else (),
+            items=int(line[-1]),
             total=max(0, past.total),
             publishers=publishers,
+            story=story,
             sources={source: n for source, n in sorted(sources.items()) if n > 0},
             expected=float(at.expected[row]),
             burst=float(at.burst[row]) if above else 0.0,
-            velocity=(items - before) * 3_600.0 / (window * config.slice_s),
+            hour_expected=float(hour[0][row]),
+            hour_burst=max(0.0, float(hour[1][row])) if above and line[-1] >= config.min_items else 0.0,
+            velocity=config.growth(line, seen, window),
+            acceleration=config.growth(line, seen, step) * 3_600.0 / (step * config.slice_s),
             engagement=engagement,
+            engagement_velocity=attention(engagement) * 3_600.0 / (window * config.slice_s),
             spread=spread,
+            peak=float(at.peak[row]) * 2.0 ** (age / config.half_life_slices) if above else 0.0,
+            peaked_at=config.start_of(past.newest + 1 - age) if above and at.peak[row] > 0.0 else None,
             # log(strength · e^(λ·slice)): every strength fades alike, so the order of two trends stays as it is
             # written (forward decay), until one of them is mentioned again.
             rank=log(value) + self._fading * past.newest if value > 0.0 else None,
@@ -620,9 +927,10 @@ class TrendScorer:
             if not same:
                 del self._by_newest[newest]
 
-    def _forget(self) -> set[str]:
-        """Lets go of trends that a whole past has been silent, and of the longest silent beyond the bound."""
-        gone: set[str] = set()
+    def _forget(self) -> dict[str, set[int]]:
+        """Lets go of trends that a whole past has been silent, and of the longest silent beyond the bound; each with
+        the slices that it had."""
+        gone: dict[str, set[int]] = {}
         limit = self._clock - self.config.past_slices
         surplus = len(self._trends) - self.config.max_trends
         if surplus <= 0 and (not self._by_newest or min(self._by_newest) > limit):
@@ -631,6 +939,6 @@ class TrendScorer:
             for trend_id in sorted(self._by_newest[number]):
                 if number > limit and len(gone) >= surplus:
                     return gone
-                gone.add(trend_id)
+                gone[trend_id] = set(self._recent.pop(trend_id, ()))
                 self._unlink(trend_id)
         return gone

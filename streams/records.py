@@ -356,6 +356,8 @@ class TrendScore(Record, frozen=True, kw_only=True):
     """Items since the trend was first seen."""
     publishers: Count
     """Distinct publishers in the burst window."""
+    story: Count | None = None
+    """Items of the burst window that are of one topic, of the topic that has most of them. None: not known."""
     sources: dict[str, Count]
     """Items by source in the burst window."""
     expected: float
@@ -364,19 +366,36 @@ class TrendScore(Record, frozen=True, kw_only=True):
     """(count − expected) / (deviation + bias): how far above its own past; 0 below the floors."""
     velocity: float
     """Items an hour in the burst window, minus those an hour in the window before."""
+    acceleration: float = 0.0
+    """How fast the rate changes, in items an hour each hour: the last quarter of the burst window against the one
+    before."""
     engagement: Engagement
-    """Engagement gained in the burst window."""
+    """What the items of the burst window have gained."""
+    engagement_velocity: float = 0.0
+    """The same an hour, as one figure (see ``models.scoring.attention``)."""
     spread: float
     """Distinct publishers per item in the burst window, 0 … 1."""
     rank: float | None
     """Rank key: forward-decayed sum of bursts-weighted items in log space; comparable between trends at any time."""
+    hour_expected: float = 0.0
+    """Items that the same past lets one expect in this slice …"""
+    hour_burst: float = 0.0
+    """… and how far above it the slice is, by the same formula."""
+    peak: float = 0.0
+    """The strongest burst that still counts (this one, or an earlier one that has not faded below it) …"""
+    peaked_at: Time | None = None
+    """… and the end of its window."""
+    late: Annotated[tuple[Count, ...], Meta(max_length=168)] = ()
+    """What of ``counts`` came after its slice had closed, slice by slice; empty: nothing."""
+    hidden: Annotated[tuple[Annotated[int, Meta(ge=0, le=100)], ...], Meta(max_length=168)] = ()
+    """How many percent of the trend's sources were down, slice by slice; empty: none ever was."""
     first_seen: Time
     last_seen: Time
     version: Count
     """Mentions that this score has counted: grows with every one of them."""
 
     def __post_init__(self) -> None:
-        _utc(self, "slice_start", "first_seen", "last_seen")
+        _utc(self, "slice_start", "peaked_at", "first_seen", "last_seen")
 
     @property
     def record_id(self) -> str:

@@ -137,7 +137,11 @@ CLUSTER_STATE = Stream(
     partitions=4, retention_ms=None,
 )  # fmt: skip
 SCORE_STATE = Stream(
-    "score.state", "trend_id", None, "score's state: a trend's past, covered offsets", retention_ms=None
+    "score.state",
+    "slice/trend_id",
+    None,
+    "score's state: a trend's past, its slices, covered offsets",
+    retention_ms=None,
 )
 SUMMARIZE_STATE = Stream(
     "summarize.state", "topic_id", None, "summarize's state: what was summarised last, covered offsets",

@@ -21,7 +21,9 @@ _ENGAGEMENT: Final[dict[str, ColumnType]] = {
 _SCORE: Final[dict[str, ColumnType]] = {
     "slice_s": "int", "counts": "ints", "slices": "int", "items": "int", "total": "int", "publishers": "int",
     "sources": "json", "expected": "float", "burst": "float", "velocity": "float", **_ENGAGEMENT, "spread": "float",
-    "rank": "float", "first_seen": "time", "last_seen": "time", "version": "int",
+    "rank": "float", "first_seen": "time", "last_seen": "time", "version": "int", "hour_expected": "float",
+    "hour_burst": "float", "acceleration": "float", "engagement_velocity": "float", "peak": "float",
+    "peaked_at": "time", "story": "int", "late": "ints", "hidden": "ints",
 }  # fmt: skip
 
 

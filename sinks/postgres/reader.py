@@ -665,13 +665,21 @@ def trend_score(row: Mapping[str, Any], generation: str) -> TrendScore:
     return TrendScore(
         generation=generation, trend_id=row["trend_id"], slice_start=row["slice_start"], slice_s=row["slice_s"],
         counts=(*([0] * (row["slices"] - len(row["counts"]))), *row["counts"]), items=row["items"],
+        late=_filled(row["late"], row["slices"]), hidden=_filled(row["hidden"], row["slices"]),
         total=row["total"], publishers=row["publishers"], sources=msgspec.json.decode(row["sources"]),
         expected=row["expected"], burst=row["burst"], velocity=row["velocity"],
         engagement=Engagement(points=row["points"], comments=row["comments"], shares=row["shares"],
                               stars=row["stars"], views=row["views"]),
         spread=row["spread"], rank=row["rank"], first_seen=row["first_seen"], last_seen=row["last_seen"],
-        version=row["version"],
+        version=row["version"], hour_expected=row["hour_expected"], hour_burst=row["hour_burst"],
+        acceleration=row["acceleration"], engagement_velocity=row["engagement_velocity"], peak=row["peak"],
+        peaked_at=row["peaked_at"], story=row["story"],
     )  # fmt: skip
+
+
+def _filled(counts: Sequence[int], slices: int) -> tuple[int, ...]:
+    """Slices that stand without their leading zeros; none where all are 0."""
+    return (*([0] * (slices - len(counts))), *counts) if counts else ()
 
 
 def trend_row(
@@ -754,7 +762,8 @@ def item_view(row: Mapping[str, Any]) -> ItemView:
 _EMPTY: Final[dict[str, Any]] = {
     "slice_s": 3_600, "counts": (), "slices": 0, "items": 0, "total": 0, "publishers": 0, "sources": b"{}",
     "expected": 0.0, "burst": 0.0, "velocity": 0.0, "points": 0, "comments": 0, "shares": 0, "stars": 0, "views": 0,
-    "spread": 0.0, "rank": None, "version": 0,
+    "spread": 0.0, "rank": None, "version": 0, "late": (), "hidden": (), "hour_expected": 0.0, "hour_burst": 0.0,
+    "acceleration": 0.0, "engagement_velocity": 0.0, "peak": 0.0, "story": None,
 }  # fmt: skip
 """A tracked subject that nothing was found for yet."""
 

@@ -127,7 +127,8 @@ def _newer(group: Group) -> str:
 _ENGAGEMENT = ("points", "comments", "shares", "stars", "views")
 _SCORE = (
     "bucket", "version", "slice_s", "counts", "slices", "items", "total", "publishers", "sources", "expected", "burst",
-    "velocity", *_ENGAGEMENT, "spread", "rank", "first_seen", "last_seen",
+    "velocity", *_ENGAGEMENT, "spread", "rank", "first_seen", "last_seen", "hour_expected", "hour_burst",
+    "acceleration", "engagement_velocity", "peak", "peaked_at", "story", "late", "hidden",
 )  # fmt: skip
 
 ITEMS: Final = Table(
@@ -269,7 +270,10 @@ class RowBuilder:
             bucket_of(r.trend_id), r.version, r.slice_s, without_leading_zeros(r.counts), len(r.counts), r.items,
             r.total, r.publishers, _json(r.sources), _finite("expected", r.expected), _finite("burst", r.burst),
             _finite("velocity", r.velocity), *_engagement(r.engagement), _finite("spread", r.spread),
-            _finite("rank", r.rank), r.first_seen, r.last_seen,
+            _finite("rank", r.rank), r.first_seen, r.last_seen, _finite("hour_expected", r.hour_expected),
+            _finite("hour_burst", r.hour_burst), _finite("acceleration", r.acceleration),
+            _finite("engagement_velocity", r.engagement_velocity), _finite("peak", r.peak), r.peaked_at, r.story,
+            without_leading_zeros(r.late), without_leading_zeros(r.hidden),
         )  # fmt: skip
         return (
             (TRENDS, (r.trend_id, r.slice_start, *values)),

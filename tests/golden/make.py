@@ -93,8 +93,9 @@ def examples() -> list[Record]:
         ),
         TrendScore(
             generation="g1", trend_id="term:orbit", slice_start=at, slice_s=3600, counts=(0, 2, 5), items=5, total=7,
-            publishers=4, sources={"rss": 5}, expected=1.5, burst=2.25, velocity=0.5, engagement=engagement, spread=0.8,
-            rank=3.5, first_seen=at, last_seen=later, version=7,
+            publishers=4, story=4, sources={"rss": 5}, expected=1.5, burst=2.25, velocity=0.5, engagement=engagement,
+            spread=0.8, rank=3.5, hour_expected=0.5, hour_burst=1.5, acceleration=0.25, engagement_velocity=0.75,
+            peak=3.25, peaked_at=at, late=(0, 1, 0), hidden=(0, 50, 0), first_seen=at, last_seen=later, version=7,
         ),
         TrendDefinition(
             trend_id="moon-landing", title="Moon landing", keywords=("moon landing", "lander"), exclude=("honeymoon",),
