@@ -20,6 +20,7 @@ BENCHMARKS = {
     "scale": "two processes against one, and what transactions and state cost",
     "recovery": "reading state back from the log after many updates a key, and a stand-by's take-over",
     "clustering": "topics against known stories, in several orders; models alone and through the pipeline",
+    "trends": "bursts against the stories of the synthetic world; of a file, the first ten at every midnight",
     "pipeline": "end to end, against the bare embedder and against encode-512-then-INSERT-one-by-one",
 }
 """Each is a module of this package with ``run(args, tell) -> Result``, or ``Scores`` where quality is measured."""
@@ -48,6 +49,13 @@ def main() -> int:
     )
     run.add_argument(
         "--dilute", type=Path, metavar="FILE", help="clustering: unlabelled posts to put among the labelled"
+    )
+    run.add_argument(
+        "--story",
+        metavar="WORDS[@TIME]",
+        action="append",
+        default=[],
+        help="trends: what must rise in a file: words of titles and trends, from a time on (uber@2016-09-14)",
     )
     run.add_argument("--seed", type=int, default=1, help="of whatever is drawn by chance (default 1)")
     run.add_argument("--models-only", action="store_true", help="quality: leave out the run through the pipeline")

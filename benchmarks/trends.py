@@ -1,0 +1,289 @@
+"""How well bursts tell what has broken: router, embedder, engine and scorer over one stream, looked at every quarter of
+an hour of its own time.
+
+The synthetic world knows its stories: which bursts have one behind them (precision), how many of the stories that five
+publishers told within a day made one (recall), how long after the fifth publisher and before the strongest burst. By
+trends, by topics (the same scorer over the items of each topic), and by either. A file (``--data``) has no such truth:
+the first ten of every midnight are printed for a reader's eye, and for each ``--story WORDS[@TIME]`` when a trend with
+one of the words was first among them. Seeded: the same call prints the same figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from statistics import median
+from typing import Final
+
+from msgspec.structs import replace
+
+from benchmarks.harness import Measures, Scores
+from benchmarks.labelled import posts_of
+from connectors.base import Sighting, routing
+from connectors.synthetic import SyntheticOptions, Truth, World
+from models.clustering import ClusterConfig
+from models.embed_step import EmbedEngine
+from models.embedding import EmbeddingCache, create
+from models.engine import ClusterEngine
+from models.routing import Router
+from models.scoring import Rising, ScoringConfig, TrendScorer, publisher_of, rising
+from streams.errors import SettingsError
+from streams.ids import item_id_of
+from streams.records import Mention, TrendScore
+
+ITEMS: Final = 6_000
+"""Of the synthetic world."""
+TICK: Final = timedelta(minutes=15)
+DAY: Final = timedelta(days=1)
+CANDIDATES: Final = 300
+"""Trends of the best rank keys that a store looks at (``sinks.postgres.reader``)."""
+TOP: Final = 10
+PUBLISHERS: Final = 5
+"""Who tell a story within a day make it a burst that was planted."""
+BURST: Final = 1.0
+
+
+@dataclass(slots=True)
+class Board:
+    """What a scorer says of trends (or of topics), as a store would show it."""
+
+    scorer: TrendScorer
+    scores: dict[str, TrendScore] = field(default_factory=dict)
+    recent: dict[str, deque[tuple[datetime, str]]] = field(default_factory=lambda: defaultdict(deque))
+    """When which items of each came within the last day."""
+
+    def take(self, mentions: Sequence[Mention]) -> None:
+        """Counts what came in a tick."""
+        for mention in mentions:
+            if mention.weight > 0:
+                self.recent[mention.trend_id].append((mention.event_time, mention.item_id))
+        for score in self.scorer.apply(mentions).scores:
+            self.scores[score.trend_id] = score
+
+    def rising(self, now: datetime) -> list[Rising]:
+        """Those that rise, the strongest first."""
+        ranked = [s for s in self.scores.values() if s.rank is not None and now - s.last_seen < 4 * DAY]
+        ranked.sort(key=lambda s: (-(s.rank or 0.0), s.trend_id))
+        return rising(ranked[:CANDIDATES], now, self.scorer.config, min_burst=BURST)
+
+    def items_of(self, trend_id: str, now: datetime) -> list[str]:
+        """Items of the day before ``now``."""
+        recent = self.recent[trend_id]
+        while recent and recent[0][0] <= now - DAY:
+            recent.popleft()
+        return [item_id for _, item_id in recent]
+
+
+def watched(sightings: Iterable[Sighting]) -> Iterator[tuple[datetime, Board, Board]]:
+    """The boards of trends and of topics at the end of every tick in which something came."""
+    route = routing(Router())
+    embedder = create("onnx")
+    embed, cluster = EmbedEngine(embedder, EmbeddingCache(10_000)), ClusterEngine(ClusterConfig(), "bench")
+    trends, topics = (Board(TrendScorer(ScoringConfig(), "bench")) for _ in range(2))
+    merged: dict[str, str] = {}
+    for now, batch in _ticks(sightings):
+        decided = cluster.apply(embed.apply([seen.routed(route(seen)) for seen in batch]))
+        merged.update((each.topic_id, each.merged_into) for each in decided.updates if each.merged_into)
+        trends.take(decided.mentions)
+        topics.take([replace(m, trend_id=_final(merged, m.topic_id)) for m in decided.mentions if m.home])
+        yield now, trends, topics
+    embedder.close()
+
+
+def _final(merged: Mapping[str, str], topic_id: str) -> str:
+    while topic_id in merged:
+        topic_id = merged[topic_id]
+    return topic_id
+
+
+def _ticks(sightings: Iterable[Sighting]) -> Iterator[tuple[datetime, list[Sighting]]]:
+    batch: list[Sighting] = []
+    end: datetime | None = None
+    for seen in sightings:
+        if end is not None and seen.observed_at >= end and batch:
+            yield end, batch
+            batch = []
+        if end is None or seen.observed_at >= end:
+            end = datetime.fromtimestamp((seen.observed_at.timestamp() // TICK.seconds + 1) * TICK.seconds, UTC)
+        batch.append(seen)
+    if end is not None:
+        yield end, batch
+
+
+def run(args: argparse.Namespace, tell: Callable[[str], None]) -> Scores:
+    """Precision, recall and lead time of bursts; or the first ten of a file's midnights and the way of its stories."""
+    if args.data:
+        return of_file(args, tell)
+    world = World(SyntheticOptions(items=args.items or ITEMS, seed=args.seed))
+    return of_world(world, tell)
+
+
+# ------------------------------------------------------------------------------------------------ the synthetic world
+
+
+@dataclass(slots=True)
+class Bursts:
+    """The bursts that one board (or both) showed, against the stories behind them."""
+
+    alarms: int = 0
+    true: int = 0
+    found: dict[str, datetime] = field(default_factory=dict)
+    strongest: dict[str, tuple[float, datetime]] = field(default_factory=dict)
+    last: dict[str, datetime] = field(default_factory=dict)
+    """When each trend (or topic) was last seen bursting: within a day of it, it is the same burst."""
+
+    def see(self, now: datetime, who: str, burst: float, stories: Counter[str | None], size: int) -> None:
+        """Takes down that ``who`` bursts, with these stories behind the items of its last day."""
+        told, items = max(((s, n) for s, n in stories.items() if s), key=lambda entry: entry[1], default=("", 0))
+        enough = items >= ScoringConfig().min_story
+        if enough:
+            self.found.setdefault(told, now)
+            if burst > self.strongest.get(told, (0.0, now))[0]:
+                self.strongest[told] = (burst, now)
+        if who not in self.last or now - self.last[who] >= DAY:
+            self.alarms += 1
+            self.true += enough and 2 * items >= size
+        self.last[who] = now
+
+    def measures(self, name: str, planted: Mapping[str, datetime]) -> Measures:
+        """As a row of the table; ``planted``: when each story had its fifth publisher."""
+        found = [story for story in planted if story in self.found]
+        hours = timedelta(hours=1)
+        after = [(self.found[s] - planted[s]) / hours for s in found]
+        before = [(self.strongest[s][1] - self.found[s]) / hours for s in found]
+        values = {
+            "precision": self.true / max(1, self.alarms), "recall": len(found) / max(1, len(planted)),
+            "h after the fifth": median(after or [0.0]), "h before the peak": median(before or [0.0]),
+        }  # fmt: skip
+        return Measures(name, values, f"{self.alarms:,} bursts, {len(found):,} of {len(planted):,} stories")
+
+
+def planted(told: Iterable[tuple[datetime, str, str]]) -> dict[str, datetime]:
+    """When stories had been told by so many publishers within a day; ``told``: time, story and publisher, in order."""
+    recent: dict[str, deque[tuple[datetime, str]]] = defaultdict(deque)
+    found: dict[str, datetime] = {}
+    for at, story, publisher in told:
+        line = recent[story]
+        line.append((at, publisher))
+        while line[0][0] <= at - DAY:
+            line.popleft()
+        if len({who for _, who in line}) >= PUBLISHERS:
+            found.setdefault(story, at)
+    return found
+
+
+def of_world(world: World, tell: Callable[[str], None]) -> Scores:
+    """Bursts against the stories that the world has planted."""
+    sightings = list(world)
+    truth: dict[str, Truth] = {item_id_of(s.source, s.external_id): world.truth[s.external_id] for s in sightings}
+    firsts = {seen.item_id: seen for seen in reversed(sightings)}
+    told = sorted(
+        (seen.event_time, truth[i].topic, publisher_of(seen.publisher, seen.source))
+        for i, seen in firsts.items()
+        if truth[i].trend is not None
+    )
+    ways = {"trends": Bursts(), "topics": Bursts(), "either": Bursts()}
+    for now, trends, topics in watched(sightings):
+        for name, board in (("trends", trends), ("topics", topics)):
+            for each in board.rising(now):
+                if each.burst < BURST:
+                    continue  # it has passed, and is still listed
+                who = each.score.trend_id
+                items = board.items_of(who, now)
+                stories = Counter(truth[i].topic if truth[i].trend else None for i in items)
+                for way in (name, "either"):
+                    ways[way].see(now, who, each.burst, stories, len(items))
+    known = planted(told)
+    tell(f"{len(sightings):,} sightings of {len(firsts):,} items, {len(known):,} bursts planted")
+    rows = tuple(way.measures(name, known) for name, way in ways.items())
+    facts = {"data": "the synthetic world", "items": len(firsts), "seed": world.options.seed, "planted": len(known)}
+    return Scores("trends", rows, facts)
+
+
+# ------------------------------------------------------------------------------------------------------------- a file
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What must rise: words of titles and of trends' names, from a time on."""
+
+    words: tuple[str, ...]
+    since: datetime
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(rf"(?<!\w)({'|'.join(map(re.escape, self.words))})(?!\w)", re.IGNORECASE)
+
+    def tells(self, text: str) -> bool:
+        """Whether a title, or the name of a trend, has one of the words."""
+        return self.pattern.search(text.removeprefix("term:").replace("-", " ")) is not None or bool(
+            self.pattern.search(text)
+        )
+
+
+def story_of(text: str) -> Story:
+    """``word,two words@2016-09-14T16:00``.
+
+    Raises:
+        SettingsError: no words, or the time cannot be read.
+    """
+    words, _, since = text.partition("@")
+    try:
+        at = datetime.fromisoformat(since or "0001-01-01")
+    except ValueError:
+        raise SettingsError(f"--story {text!r}: after @ stands a time such as 2016-09-14T16:00") from None
+    found = tuple(word.strip() for word in words.split(",") if word.strip())
+    if not found:
+        raise SettingsError(f"--story {text!r} has no words")
+    return Story(found, at.replace(tzinfo=UTC) if at.tzinfo is None else at)
+
+
+def of_file(args: argparse.Namespace, tell: Callable[[str], None]) -> Scores:
+    """The first ten of every midnight, and when each story came among the first ten."""
+    posts = posts_of(args.data, None, dict(pair.split("=", 1) for pair in args.map), labelled=False)
+    stories = [story_of(text) for text in args.story]
+    sightings = sorted(posts.sightings, key=lambda seen: seen.observed_at)
+    entered: dict[Story, tuple[datetime, int, str]] = {}
+    facts: dict[str, str] = {"data": posts.name, "posts": f"{len(sightings):,}"}
+    shown = sightings[0].observed_at.date()
+    before: dict[str, list[str]] = {"trends": [], "topics": []}
+    titles = {seen.item_id: seen.title for seen in sightings}
+    for now, trends, topics in watched(sightings):
+        if now.date() > shown and (now - TICK).date() > shown:
+            shown = (now - TICK).date()
+            facts |= {f"{shown} 00:00, {name}": "; ".join(top) for name, top in before.items()}
+        first = trends.rising(now)[:TOP]
+        before["trends"] = [each.score.trend_id for each in first]
+        if now.hour >= 23 or now.hour == 0:
+            before["topics"] = [_headline(topics, each, now, titles) for each in topics.rising(now)[:TOP]]
+        for story in stories:
+            if story not in entered and now > story.since:
+                place = next((n for n, each in enumerate(first, 1) if story.tells(each.score.trend_id)), None)
+                if place is not None:
+                    entered[story] = (now, place, first[place - 1].score.trend_id)
+    tell(f"{len(facts) - 2:,} lists of the first {TOP}")
+    rows = [_way(story, sightings, entered.get(story)) for story in stories]
+    return Scores("trends", tuple(rows) or (Measures("no --story was named", {}),), facts)
+
+
+def _headline(board: Board, each: Rising, now: datetime, titles: Mapping[str, str]) -> str:
+    items = board.items_of(each.score.trend_id, now)
+    return f"{titles[items[0]]} ({len(items)})" if items else f"({each.score.total} earlier)"
+
+
+def _way(story: Story, sightings: Sequence[Sighting], entered: tuple[datetime, int, str] | None) -> Measures:
+    """A row of the table: nan where there is no such figure."""
+    posts = [s.event_time for s in sightings if s.event_time >= story.since and story.tells(s.title)]
+    fifth = posts[4] if len(posts) > 4 else None
+    late, place, count, note = float("nan"), float("nan"), float("nan"), "never among the first ten"
+    if entered:
+        at, place, name = entered
+        count = float(sum(post <= at for post in posts))
+        late = (at - fifth) / timedelta(hours=1) if fifth else late
+        note = f"{name}, {at:%d %B %H:%M}"
+    values = {"h after the fifth": late, "posts by then": count, "place": float(place)}
+    return Measures(", ".join(story.words), values, note)
