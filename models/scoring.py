@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
-from math import inf, log
+from math import log
 from typing import Final, cast
 
 import msgspec
@@ -119,6 +119,11 @@ class ScoringConfig:
         return datetime.fromtimestamp(number * self.slice_s, UTC)
 
 
+def hourly(config: ScoringConfig) -> ScoringConfig:
+    """The same with a burst window of one slice."""
+    return replace(config, window_slices=1, fading_slices=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """What one batch of mentions changed: a score a trend, and the state to write (None: a tombstone)."""
@@ -162,7 +167,7 @@ class Counts:
         return earlier
 
 
-def bursts(counts: Counts, config: ScoringConfig) -> tuple[Matrix, Matrix]:
+def bursts(counts: Counts, config: ScoringConfig) -> tuple[Matrix, Matrix, Matrix]:
     """What the past of trends lets one expect in their burst window, and how far they are above it.
 
     The expectation is the larger of two: the exponentially weighted mean of the past before the window, and the mean
@@ -176,7 +181,7 @@ def bursts(counts: Counts, config: ScoringConfig) -> tuple[Matrix, Matrix]:
     window is held against a whole expectation: what has not been seen may be less than expected, never a burst.
 
     Returns:
-        expected and burst, shape (n,); floors are not applied, a burst may be negative.
+        expected, deviation and burst, shape (n,); floors are not applied, a burst may be negative.
     """
     past, window = config.past_slices, config.window_slices
     ages = np.arange(past - 1, -1, -1)
@@ -213,7 +218,7 @@ def bursts(counts: Counts, config: ScoringConfig) -> tuple[Matrix, Matrix]:
     mean = (weighed * windows[:, :last]).sum(axis=1) / total
     variance = (weighed * (windows[:, :last] - mean[:, None]) ** 2).sum(axis=1) / total
     deviation = np.sqrt(np.maximum(variance, expected + (config.swing * expected) ** 2))
-    return expected, (now - expected) / (deviation + config.bias)
+    return expected, deviation, (now - expected) / (deviation + config.bias)
 
 
 def _windows(values: Matrix, window: int) -> Matrix:
@@ -245,7 +250,7 @@ def standing(counts: Counts, config: ScoringConfig) -> Standing:
     evening, so a night or a weekend does not wipe the list clean.
     """
     past, window = config.past_slices, config.window_slices
-    expected, burst = bursts(counts, config)
+    expected, _, burst = bursts(counts, config)
     items = counts.items[:, past - window :].sum(axis=1)
     burst = np.where(items >= config.min_items, np.maximum(burst, 0.0), 0.0)
     peak, age = burst.copy(), np.zeros(len(items), dtype=np.int64)
@@ -254,7 +259,7 @@ def standing(counts: Counts, config: ScoringConfig) -> Standing:
     for shift in range(config.step_slices, config.fading_slices + 1, config.step_slices) if len(rows) else ():
         before = counts.before(shift, rows)
         enough = before.items[:, past - window :].sum(axis=1) >= config.min_items
-        faded = bursts(before, config)[1] * 2.0 ** (-shift / config.half_life_slices)
+        faded = bursts(before, config)[2] * 2.0 ** (-shift / config.half_life_slices)
         better = enough & (faded > peak[rows])
         peak[rows[better]], age[rows[better]] = faded[better], shift
     return Standing(items.astype(np.int64), expected, burst, peak, age)
@@ -629,7 +634,7 @@ class TrendScorer:
         """The newest slice, followed in steps of at most a burst window a batch: one item from the future ages
         nobody."""
         self._fading = log(2.0) / config.half_life_slices
-        self._hourly = replace(config, window_slices=1, fading_slices=0)
+        self._hourly = hourly(config)
 
     def __len__(self) -> int:
         return len(self._trends)
@@ -655,10 +660,10 @@ class TrendScorer:
         self._since = head.since if self._since is None else min(self._since, head.since)
         self._clock = max(self._clock, head.clock)
 
-    def was_down(self, source: str, since: datetime, until: datetime | None) -> None:
-        """Says that a source was not seen from then till then (None: it still is not); said again, the last counts."""
+    def was_down(self, source: str, since: datetime, until: datetime) -> None:
+        """Says that a source could not be read from then till then; where that goes on, the last word counts."""
         gaps = self._down.setdefault(source, {})
-        gaps[since.timestamp()] = until.timestamp() if until else inf
+        gaps[since.timestamp()] = until.timestamp()
         while len(gaps) > MAX_GAPS:
             del gaps[min(gaps)]
 
@@ -841,7 +846,7 @@ class TrendScorer:
             counts.known[row] = min(length, past.newest - oldest + 1)
             self._hide(past, counts.seen[row])
         at = standing(counts, self.config)
-        hour = bursts(counts, self._hourly)
+        hour = bursts(counts, self._hourly)[::2]
         return [self._score(trend_id, counts, at, hour, row) for row, trend_id in enumerate(trend_ids)]
 
     def _hide(self, past: _Past, seen: Matrix) -> None:

@@ -194,6 +194,32 @@ class TrendView:
 
 
 @dataclass(frozen=True, slots=True)
+class MentionView:
+    """An item that counts for a trend."""
+
+    first_seen: datetime
+    item_id: str
+    topic_id: str
+    """The topic that it stands for today."""
+    source: str
+    publisher: str | None
+    echo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a trend's standing rests on: its score, and the items that were counted."""
+
+    now: Now
+    title: str
+    score: TrendScore
+    """The newest up to that time."""
+    mentions: tuple[MentionView, ...]
+    complete: bool
+    """Whether these are all; else only the latest."""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchHit:
     """A topic that a search found, and by what."""
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scoring import rising
+from models.scoring import ScoringConfig, rising
+from models.why import Counted, Share, Step, Why, why
 from sinks.postgres import SyncReader
-from sinks.views import Standing
+from sinks.views import ItemView, Now, Standing, TopicBrief
 from streams.records import TrendScore
 from trends.following import following
 from trends.settings import Settings
@@ -33,6 +35,35 @@ def open_reader(settings: Settings, *, clock: Callable[[], datetime] = lambda: d
         UnavailableError: no generation was set, and Kafka does not say which one is live.
     """
     return SyncReader(following(settings).settings.postgres(), clock=clock, order=rising_standings)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Why a trend trends, with what its topics and items are called."""
+
+    title: str
+    now: Now
+    complete: bool
+    """Whether all items of the window are in it."""
+    why: Why
+    topics: dict[str, TopicBrief]
+    items: dict[str, ItemView]
+
+
+def account(sync: SyncReader, trend_id: str, at: datetime | None) -> Account | None:
+    """Takes a trend's burst apart, now or as it was at a past time; None where the trend has no score up to then."""
+    config = ScoringConfig()
+    window = timedelta(seconds=config.slice_s * (config.window_slices + 1))
+    found = sync.ask(sync.reader.evidence(trend_id, window=window, at=at))
+    if found is None:
+        return None
+    mentions = [Counted(m.first_seen, m.item_id, m.topic_id, m.source, m.publisher, m.echo) for m in found.mentions]
+    reasons = why(found.score, found.now.time, mentions, config)
+    shares: tuple[Share | Step, ...] = (*reasons.topics, *reasons.sources, *reasons.by_publisher, *reasons.spread)
+    named = {item_id for share in shares for item_id in share.item_ids}
+    seen = [(m.first_seen, m.item_id) for m in found.mentions if m.item_id in named]
+    topics, items = sync.ask(sync.reader.named([t.name for t in reasons.topics if t.name], seen))
+    return Account(found.title, found.now, found.complete, reasons, topics, items)
 
 
 def query_vector(settings: Settings, text: str) -> NDArray[np.float32] | None:

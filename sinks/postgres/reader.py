@@ -26,7 +26,9 @@ from sinks.postgres.shards import Shards, is_transient, place_of
 from sinks.views import (
     TERM_PREFIX,
     Bin,
+    Evidence,
     ItemView,
+    MentionView,
     Now,
     Order,
     ScorePoint,
@@ -70,6 +72,8 @@ RISING_CANDIDATES: Final = 300
 """Trends of each shard, by rank key, that are ordered anew for the instant of the question."""
 TOPICS_OF_TREND: Final = 200
 """Topics of a trend, the largest in its window, that are looked at before merged ones are put together."""
+EVIDENCE_MENTIONS: Final = 100_000
+"""Items that an account of a trend's burst is made of."""
 MENTIONS_OF_TREND: Final = 1_000
 """Newest mentions of a trend among which its leading items are looked for."""
 QUERY_CHARS: Final = 2_000
@@ -234,6 +238,52 @@ class PostgresReader:
             ),
             items=await self._items_of(mentions, items),
         )  # fmt: skip
+
+    async def evidence(self, trend_id: str, *, window: timedelta, at: datetime | None = None) -> Evidence | None:
+        """The newest score of a trend and the items of the window that it was counted from; None where it has none."""
+        now = Now(at, False) if at else await self.now()
+        scores, titles, mentions = await asyncio.gather(
+            self._ask(
+                "evidence",
+                "SELECT * FROM {g}.trend_scores WHERE trend_id = $1 AND slice_start <= $2 "
+                "ORDER BY slice_start DESC LIMIT 1",
+                trend_id, now.time,
+            ),
+            self._ask("evidence", "SELECT * FROM {s}.catalogue WHERE trend_id = $1", trend_id),
+            self._ask(
+                "evidence",
+                "SELECT first_seen, item_id, version, topic_id, source, publisher, echo FROM {g}.mentions WHERE "
+                "trend_id = $1 AND first_seen > $2 AND first_seen < $3 AND present ORDER BY first_seen DESC LIMIT $4",
+                trend_id, now.time - window, now.time + window, EVIDENCE_MENTIONS,
+            ),
+        )  # fmt: skip
+        score = max(scores, key=lambda row: (row["slice_start"], row["version"]), default=None)
+        if score is None:
+            return None
+        found = _newest(mentions, "item_id")
+        topics = await self._resolve(sorted({row["topic_id"] for row in found}))
+        definition = max(titles, key=lambda row: row["version"], default=None)
+        return Evidence(
+            now=now,
+            title=title_of(trend_id, definition["title"] if definition else None),
+            score=trend_score(score, self.config.generation),
+            mentions=tuple(
+                MentionView(
+                    row["first_seen"], row["item_id"], topics.get(row["topic_id"], row["topic_id"]), row["source"],
+                    row["publisher"], row["echo"],
+                )
+                for row in found
+            ),
+            complete=len(mentions) < EVIDENCE_MENTIONS,
+        )  # fmt: skip
+
+    async def named(
+        self, topic_ids: Sequence[str], items: Sequence[tuple[datetime, str]]
+    ) -> tuple[dict[str, TopicBrief], dict[str, ItemView]]:
+        """Some topics and some items (first seen, id), by their ids; what is not there any more is left out."""
+        keys = [{"first_seen": seen, "item_id": item_id} for seen, item_id in items]
+        briefs, found = await asyncio.gather(self._briefs(topic_ids), self._items_of(keys, len(keys)))
+        return briefs, {item.item_id: item for item in found}
 
     async def topic(self, topic_id: str, *, members: int = 50) -> TopicView | None:
         """One topic with its items, those of the topics merged into it included; None where there is no such topic.

@@ -91,6 +91,20 @@ def test_show_of_nothing_says_where_to_look(trends: Trends) -> None:
     assert "trends search" in str(result.exception)
 
 
+def test_why_adds_up_and_names_stories_sources_and_items(trends: Trends) -> None:
+    text = trends("why", "phone").stdout
+    for words in ("expected", "Stories", "Phones burn", "Sources", "Publishers", "How it spread", "8 items"):
+        assert words in text
+    told = as_json(trends("why", "phone", "--json"))
+    reasons = told["why"]
+    for kind in ("topics", "sources", "by_publisher"):
+        assert sum(share["count"] for share in reasons[kind]) == reasons["counted"]
+    assert [(t["name"], t["count"]) for t in reasons["topics"]] == [("topic-a", 8), ("topic-c", 1)]
+    assert set(reasons["spread"][0]["item_ids"]) <= told["items"].keys()
+    nothing = trends("why", "zebra", fails=True)
+    assert "trends search" in str(nothing.exception)
+
+
 def test_search_finds_words(trends: Trends) -> None:
     assert "Phones burn" in trends("search", "--words", "recalled").stdout
     assert as_json(trends("search", "--words", "zebra", "--json")) == []

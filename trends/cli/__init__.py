@@ -19,6 +19,7 @@ COMMANDS: tuple[str, ...] = (
     "trends.cli.stack",
     "trends.cli.demo",
     "trends.cli.views",
+    "trends.cli.why",
     "trends.cli.dead_letters",
     "trends.cli.forget",
     "trends.cli.settings",

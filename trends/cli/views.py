@@ -66,7 +66,7 @@ def top(
 
     Where a past month was replayed, "now" is its newest event; the line above the table says which time it is.
     Strength: by how many deviations a day's items are, or lately were, above what the trend's own past lets one
-    expect, weighed by its publishers and by the attention it got; it halves every 36 hours.
+    expect, weighed by its publishers and by the attention it got; it halves every 12 hours.
 
     \b
     Examples:
