@@ -21,7 +21,7 @@ from msgspec.structs import force_setattr
 
 from streams.errors import ExitCode, TrendsError
 from streams.ids import item_id_of
-from streams.records import Engagement, Kind, Observation
+from streams.records import Engagement, Kind, Observation, SourceGap
 
 if TYPE_CHECKING:
     from connectors.http import Fetcher
@@ -180,6 +180,9 @@ class Publisher(Protocol):
 
     async def save_cursor(self, connector: str, cursor: bytes, items: int) -> None:
         """Saves a cursor. Raises UnavailableError."""
+
+    async def save_gap(self, gap: SourceGap) -> None:
+        """Says when a source could not be read. Raises UnavailableError."""
 
 
 @dataclass(frozen=True, slots=True)

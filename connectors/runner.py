@@ -19,7 +19,7 @@ from connectors.base import Batch, Clockwork, Connector, Context, Publisher, Rou
 from connectors.http import Fetcher, FetchError, Pulse
 from streams import metrics
 from streams.errors import SettingsError, TrendsError, UnavailableError
-from streams.records import Observation
+from streams.records import Observation, SourceGap
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,9 @@ SAMPLES: Final = 5
 """Bad rows that the report shows; the others are counted."""
 FOLLOWING_STEPS: Final = 4
 """Doublings that the pause after a failed pass begins with when following."""
+GAP_S: Final = 1_800.0
+"""A source that was not read for so long has a gap: half of the slices that scores are made of."""
+REASON_CHARS: Final = 200
 FAILURES_WAIT_MAX_S: Final = 600.0
 """Longest pause after passes that failed."""
 
@@ -158,6 +161,8 @@ class _Source:
         self._saved: bytes | None = None
         self._saved_at = -CURSOR_SAVE_S
         self._routes: OrderedDict[str, Route] = OrderedDict()
+        self._read_at = self._clockwork.now()
+        """When the source was last read to the end of a pass."""
         metrics.QUEUE_BOUND.labels(f"collect.{connector.source}").set(connector.limits.queue_batches)
 
     async def run(self) -> None:
@@ -178,6 +183,8 @@ class _Source:
             try:
                 await self._pass()
                 await self._save()
+                await self._gap(self.tally.error)
+                self._read_at = self._clockwork.now()
             except DeliveryError:
                 raise
             except Exception as error:
@@ -191,6 +198,7 @@ class _Source:
                 self.tally.failures += 1
                 self.tally.error = str(error) or type(error).__name__
                 self._tell(None, self.tally.error)
+                await self._gap(self.tally.error)
                 if isinstance(error, SettingsError) or (isinstance(error, SourceError) and not error.again):
                     return
                 wait = self._pause_after(failed, error)
@@ -204,6 +212,22 @@ class _Source:
             if not self._runner.follow and failed >= limits.attempts:
                 return
             await self._clockwork.sleep(wait)
+
+    async def _gap(self, error: str | None) -> None:
+        """Says that what is followed was not read for a while; the same gap, longer, as long as that goes on."""
+        now = self._clockwork.now()
+        if error is None or not self._runner.follow or self.connector.interval_s is None:
+            return
+        if (now - self._read_at).total_seconds() < GAP_S:
+            return
+        gap = SourceGap(
+            source=self.connector.source, connector=self.connector.name, since=self._read_at, until=now,
+            reason=error[:REASON_CHARS],
+        )  # fmt: skip
+        try:
+            await self._runner.publisher.save_gap(gap)
+        except UnavailableError as unsaid:
+            raise DeliveryError(f"gap of {self.connector.name}: {unsaid}") from unsaid
 
     def _pause_after(self, failed: int, error: Exception) -> float:
         asked = error.retry_after_s if isinstance(error, FetchError) else None

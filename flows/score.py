@@ -9,6 +9,7 @@ from models.scoring import STATE_VERSION, TrendScorer, trend_of_state
 from streams import metrics
 from streams.dead_letters import Received, apart, logged_at, misplaced
 from streams.io import Outbox
+from streams.outages import OutageFollower
 from streams.records import Mention
 from streams.session import Session
 from streams.spec import FlowSpec
@@ -27,7 +28,8 @@ SPEC = FlowSpec(
 class ScoreStep:
     """Mentions to scores. State lies in the partition of its trend."""
 
-    def __init__(self, session: Session, scorer: TrendScorer) -> None:
+    def __init__(self, session: Session, scorer: TrendScorer, outages: OutageFollower) -> None:
+        self._outages = outages
         self._address = session.address
         self._session = session
         self._scorer = scorer
@@ -36,6 +38,7 @@ class ScoreStep:
         out = outbox(decoded, self._address)
         good, letters = apart(decoded.oks, SPEC.name, self._fault)
         out.records.extend(self._address.dead_letters(letters))
+        self._outages.poll()
         scored = self._scorer.apply([r.record for r in good])
         out.records.extend(self._address.record(SCORES, score, score.trend_id) for score in scored.scores)
         for key, value in scored.state:
@@ -53,5 +56,12 @@ class ScoreStep:
 
 
 def wire(session: Session, scorer: TrendScorer) -> Wired:
-    """read trends.mentions → decode → score → trends.scores, score.state."""
-    return Wired(pipeline(session, ScoreStep(session, scorer)), scorer.restore, before_run=scorer.finish_restore)
+    """read trends.mentions → decode → score (knowing sources.gaps) → trends.scores, score.state."""
+    outages = OutageFollower(session.kafka, lambda gap: scorer.was_down(gap.source, gap.since, gap.until))
+
+    def restored() -> None:
+        outages.catch_up()
+        scorer.finish_restore()
+
+    step = ScoreStep(session, scorer, outages)
+    return Wired(pipeline(session, step), scorer.restore, before_run=restored, close=outages.close)

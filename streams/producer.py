@@ -23,9 +23,9 @@ from streams.errors import UnavailableError
 from streams.forgotten import Forgotten, ForgottenFollower
 from streams.io import Addresser, Outgoing
 from streams.partitions import LOOK_S, VIEW_S, PartitionsView, learn_partitions
-from streams.records import Observation, Reason, SourceCursor, TrendDefinition
+from streams.records import Observation, Reason, SourceCursor, SourceGap, TrendDefinition
 from streams.state import ControlReader
-from streams.table import CATALOG, CURSORS, DEAD_LETTERS, RAW, raw
+from streams.table import CATALOG, CURSORS, DEAD_LETTERS, RAW, SOURCE_GAPS, raw
 
 DELIVERY_TIMEOUT_S: Final = 60.0
 QUEUE_RECORDS: Final = 50_000
@@ -174,6 +174,14 @@ class Publisher:
         """
         record = SourceCursor(connector=connector, cursor=msgspec.Raw(cursor), saved_at=self._clock(), items=items)
         await self._send([self._address.record(CURSORS, record, connector)])
+
+    async def save_gap(self, gap: SourceGap) -> None:
+        """Says when a source could not be read, or that it still cannot be.
+
+        Raises:
+            UnavailableError: it was not acknowledged in time.
+        """
+        await self._send([self._address.record(SOURCE_GAPS, gap, gap.key)])
 
     async def _send(self, batch: Sequence[Outgoing]) -> None:
         if not batch:

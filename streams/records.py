@@ -455,6 +455,32 @@ class SourceCursor(Record, frozen=True, kw_only=True):
         return stable_id("cursor", self.connector, self.saved_at.isoformat())
 
 
+class SourceGap(Record, frozen=True, kw_only=True):
+    """A time in which a source could not be read: what is missing there is no silence. The newest of a key wins."""
+
+    SCHEMA: ClassVar[str] = "source-gap"
+
+    source: Slug
+    connector: Slug
+    since: Time
+    """When it was read last."""
+    until: Time
+    """When it was read again; while it cannot be, the last time that it was tried."""
+    reason: Annotated[str, Meta(max_length=200)] = ""
+
+    def __post_init__(self) -> None:
+        _utc(self, "since", "until")
+
+    @property
+    def key(self) -> str:
+        """What it is kept under: an outage that goes on is one gap."""
+        return f"{self.connector}/{self.since.isoformat()}"
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("source-gap", self.key, self.until.isoformat())
+
+
 class Gap(Record, frozen=True, kw_only=True):
     """Records that a flow has skipped because they were gone before it read them, by an operator's word."""
 
@@ -706,5 +732,6 @@ RECORD_TYPES: tuple[type[Record], ...] = (
     Generation,
     DeadLetter,
     Gap,
+    SourceGap,
     ForgetRequest,
 )

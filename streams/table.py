@@ -19,6 +19,7 @@ from streams.records import (
     PartitionChange,
     Record,
     SourceCursor,
+    SourceGap,
     TopicSummary,
     TopicUpdate,
     TrendDefinition,
@@ -156,6 +157,10 @@ CURSORS = Stream(
     "sources.cursors", "connector", SourceCursor, "how far each connector has read",
     scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
 )  # fmt: skip
+SOURCE_GAPS = Stream(
+    "sources.gaps", "connector/since", SourceGap, "when a source could not be read",
+    scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
+)  # fmt: skip
 GAPS = Stream(
     "pipeline.gaps", "generation/flow/stream/partition/offset", Gap, "records skipped unread, by an operator's word",
     scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
@@ -181,7 +186,7 @@ DEAD_LETTERS = Stream(
 TABLE: tuple[Stream, ...] = (
     *RAW, HISTORY, EMBEDDED, ENRICHED, MENTIONS, UPDATES, SUMMARIES, SCORES,
     CLUSTER_ROLE, CLUSTER_STATE, SCORE_STATE, SUMMARIZE_STATE,
-    CATALOG, CURSORS, PARTITIONS, GAPS, GENERATIONS, FORGOTTEN, DEAD_LETTERS,
+    CATALOG, CURSORS, SOURCE_GAPS, PARTITIONS, GAPS, GENERATIONS, FORGOTTEN, DEAD_LETTERS,
 )  # fmt: skip
 
 

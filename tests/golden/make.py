@@ -36,6 +36,7 @@ from streams.records import (
     Reason,
     Record,
     SourceCursor,
+    SourceGap,
     TopicSummary,
     TopicSums,
     TopicUpdate,
@@ -102,6 +103,7 @@ def examples() -> list[Record]:
             langs=("en",), category="science", updated_at=at, version=1,
         ),
         SourceCursor(connector="rss", cursor=msgspec.Raw(b'{"etag":"x"}'), saved_at=later, items=3),
+        SourceGap(source="rss", connector="rss", since=at, until=later, reason="HTTP 503"),
         PartitionChange(before=8, after=16, phase=ChangePhase.ACTIVE, changed_at=later),
         Generation(
             name="g2", state=GenerationState.LIVE, embedder="openai", model="e5-small", url="http://models.example/v1",

@@ -11,7 +11,7 @@ from connectors.base import Batch, Clockwork, Connector, Context, Limits, Sighti
 from connectors.http import Fetcher
 from connectors.runner import Progress, Runner, SourceReport
 from streams.errors import UnavailableError
-from streams.records import Kind, Observation
+from streams.records import Kind, Observation, SourceGap
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -59,6 +59,7 @@ class Memory:
     delivered: list[Observation] = field(default_factory=list)
     cursors: dict[str, bytes] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
+    gaps: list[SourceGap] = field(default_factory=list)
     fails: int = 0
     gate: asyncio.Event | None = None
 
@@ -78,6 +79,9 @@ class Memory:
     async def save_cursor(self, connector: str, cursor: bytes, items: int) -> None:
         self.cursors[connector] = cursor
         self.log.append("cursor")
+
+    async def save_gap(self, gap: SourceGap) -> None:
+        self.gaps.append(gap)
 
     def titles(self) -> list[str]:
         return [each.title for each in self.delivered]

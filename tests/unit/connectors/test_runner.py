@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 
 import pytest
 
@@ -11,6 +12,7 @@ from connectors.base import Batch, Context, Limits, Sighting, SourceError
 from connectors.runner import DeliveryError, Runner, Turns
 from streams.errors import SettingsError, UnavailableError
 from tests.unit.connectors.helpers import (
+    NOW,
     Hands,
     Home,
     Memory,
@@ -199,6 +201,45 @@ async def test_following_begins_again_after_the_interval() -> None:
         await task
     assert [each.external_id for each in memory.delivered[:3]] == ["1", "2", "3"]
     assert all(54.0 <= wait <= 66.0 for wait in hands.slept)
+
+
+async def followed(outage: range) -> tuple[Memory, Hands]:
+    """What a source that is asked every minute leaves behind when some of its passes fail."""
+    passes, over = 0, asyncio.Event()
+
+    async def script(done: int, context: Context) -> AsyncGenerator[Batch, None]:
+        nonlocal passes
+        passes += 1
+        if passes in outage:
+            raise SourceError("503")
+        yield batch(done + 1)
+        if passes > outage.stop:
+            over.set()
+
+    connector, hands, memory = Scripted(script), Hands(), Memory()
+    connector.interval_s = 60.0
+    task = asyncio.create_task(collect(connector, memory, hands, follow=True))
+    await over.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return memory, hands
+
+
+async def test_a_source_that_cannot_be_read_for_long_leaves_a_gap_from_its_last_pass_to_its_next() -> None:
+    memory, _ = await followed(range(3, 500))
+    assert len({gap.key for gap in memory.gaps}) == 1
+    assert all(gap.until - gap.since >= timedelta(minutes=30) for gap in memory.gaps)
+    longer = [gap.until for gap in memory.gaps]
+    assert longer == sorted(longer)
+    last = memory.gaps[-1]
+    assert (last.source, last.reason) == ("file", "503")
+    assert last.since == NOW + timedelta(seconds=60)  # the second pass was the last that went well
+
+
+async def test_a_short_failure_is_no_gap() -> None:
+    memory, _ = await followed(range(3, 5))
+    assert memory.gaps == []
 
 
 async def test_a_later_sighting_goes_the_way_of_the_first() -> None:
