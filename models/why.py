@@ -7,13 +7,14 @@ to the count that was scored.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from models.scoring import ScoringConfig, bursts, hourly, laid, publisher_of, standing
-from streams.records import TrendScore
+from streams.records import Engagement, TrendScore
 
 SHOWN_ITEMS: Final = 3
 """Items that stand for a share or a step, the earliest ones."""
@@ -121,6 +122,25 @@ def units(found: Iterable[Counted], slice_s: int) -> list[Counted]:
             seen.add(copy)
         counted.append(each)
     return counted
+
+
+def score_of(name: str, generation: str, found: Iterable[Counted], now: datetime, config: ScoringConfig) -> TrendScore:
+    """How some items stand against their own past, as if they were a trend: a topic's, over all trends. Its counts end
+    at ``now``; what is later is not looked at."""
+    last = config.slice_of(now)
+    counted = [c for c in units(found, config.slice_s) if c.first_seen < config.start_of(last + 1)]
+    slices = Counter(config.slice_of(c.first_seen) for c in counted)
+    counts = tuple(slices[last + 1 - config.past_slices + i] for i in range(config.past_slices))
+    recent = [c for c in counted if config.slice_of(c.first_seen) > last - config.window_slices]
+    publishers = len({publisher_of(c.publisher, c.source) for c in recent})
+    times = [c.first_seen for c in counted] or [now]
+    return TrendScore(
+        generation=generation, trend_id=name, slice_start=config.start_of(last), slice_s=config.slice_s, counts=counts,
+        items=counts[-1], total=len(counted), publishers=publishers, sources=Counter(c.source for c in recent),
+        expected=0.0, burst=0.0, velocity=0.0, engagement=Engagement(),
+        spread=min(1.0, publishers / max(1, len(recent))), rank=None, first_seen=min(times), last_seen=max(times),
+        version=len(counted), story=len(recent),
+    )  # fmt: skip
 
 
 def why(score: TrendScore, now: datetime, found: Sequence[Counted], config: ScoringConfig | None = None) -> Why:

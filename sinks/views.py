@@ -220,6 +220,16 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class RecentTopics:
+    """The topics with the most items of the last day, and what each is made of."""
+
+    now: Now
+    topics: dict[str, TopicBrief]
+    items: dict[str, tuple[MentionView, ...]]
+    """Of the time asked for, by topic; merged ones are one."""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchHit:
     """A topic that a search found, and by what."""
 

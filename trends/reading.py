@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.scoring import ScoringConfig, rising
-from models.why import Counted, Share, Step, Why, why
+from models.why import Counted, Share, Step, Why, score_of, why
 from sinks.postgres import SyncReader
 from sinks.views import ItemView, Now, Standing, TopicBrief
 from streams.records import TrendScore
@@ -64,6 +64,41 @@ def account(sync: SyncReader, trend_id: str, at: datetime | None) -> Account | N
     seen = [(m.first_seen, m.item_id) for m in found.mentions if m.item_id in named]
     topics, items = sync.ask(sync.reader.named([t.name for t in reasons.topics if t.name], seen))
     return Account(found.title, found.now, found.complete, reasons, topics, items)
+
+
+@dataclass(frozen=True, slots=True)
+class RisingTopic:
+    """A story as it stands."""
+
+    topic: TopicBrief
+    counts: tuple[int, ...]
+    """Items of the last slices, oldest first."""
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class RisingTopics:
+    """The rising stories at some instant, the strongest first."""
+
+    now: Now
+    topics: tuple[RisingTopic, ...]
+
+
+def rising_topics(sync: SyncReader, limit: int, at: datetime | None) -> RisingTopics:
+    """The stories that are above their own past, by the scores of trends: a story may be spread over many trends, and
+    a trend may be of many stories."""
+    config = ScoringConfig()
+    window = timedelta(seconds=config.slice_s * config.past_slices)
+    found = sync.ask(sync.reader.recent_topics(window=window, at=at))
+    scores = []
+    for topic_id, items in found.items.items():
+        counted = [Counted(i.first_seen, i.item_id, i.topic_id, i.source, i.publisher, i.echo) for i in items]
+        scores.append(score_of(topic_id, sync.reader.config.generation, counted, found.now.time, config))
+    counts = {score.trend_id: score.counts for score in scores}
+    standings = rising_standings(scores, found.now.time)[:limit]
+    return RisingTopics(
+        found.now, tuple(RisingTopic(found.topics[s.trend_id], counts[s.trend_id], s) for s in standings)
+    )
 
 
 def query_vector(settings: Settings, text: str) -> NDArray[np.float32] | None:

@@ -31,6 +31,7 @@ from sinks.views import (
     MentionView,
     Now,
     Order,
+    RecentTopics,
     ScorePoint,
     SearchHit,
     Standing,
@@ -267,15 +268,36 @@ class PostgresReader:
             now=now,
             title=title_of(trend_id, definition["title"] if definition else None),
             score=trend_score(score, self.config.generation),
-            mentions=tuple(
-                MentionView(
-                    row["first_seen"], row["item_id"], topics.get(row["topic_id"], row["topic_id"]), row["source"],
-                    row["publisher"], row["echo"],
-                )
-                for row in found
-            ),
+            mentions=tuple(_mention_view(row, topics) for row in found),
             complete=len(mentions) < EVIDENCE_MENTIONS,
+        )
+
+    async def recent_topics(self, *, window: timedelta, at: datetime | None = None) -> RecentTopics:
+        """The topics with the most items in the day before now (or ``at``), with their items of the window."""
+        now = Now(at, False) if at else await self.now()
+        rows = await self._ask(
+            "recent_topics",
+            "SELECT topic_id, count(*) AS n FROM {g}.items WHERE first_seen > $1 AND first_seen <= $2 AND NOT deleted "
+            "GROUP BY topic_id HAVING count(*) > 1 ORDER BY n DESC, topic_id LIMIT $3",
+            now.time - timedelta(days=1), now.time, RISING_CANDIDATES,
         )  # fmt: skip
+        final = await self._resolve(sorted({row["topic_id"] for row in rows}))
+        merged = dict(zip(final.values(), await asyncio.gather(*map(self._merged_into, final.values())), strict=True))
+        into = {one: topic_id for topic_id, others in merged.items() for one in (topic_id, *others)}
+        briefs, items = await asyncio.gather(
+            self._briefs(sorted(merged)),
+            self._ask(
+                "recent_topics",
+                "SELECT first_seen, item_id, version, topic_id, source, publisher, echo_of IS NOT NULL AS echo "
+                "FROM {g}.items WHERE topic_id = ANY($1) AND first_seen > $2 AND first_seen <= $3 AND NOT deleted "
+                "ORDER BY first_seen DESC LIMIT $4",
+                sorted(into), now.time - window, now.time, EVIDENCE_MENTIONS,
+            ),
+        )  # fmt: skip
+        found: dict[str, list[MentionView]] = defaultdict(list)
+        for row in _newest(items, "item_id"):
+            found[into[row["topic_id"]]].append(_mention_view(row, into))
+        return RecentTopics(now, briefs, {topic_id: tuple(of) for topic_id, of in found.items() if topic_id in briefs})
 
     async def named(
         self, topic_ids: Sequence[str], items: Sequence[tuple[datetime, str]]
@@ -824,6 +846,11 @@ def _titles(definition: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _fields(brief: TopicBrief) -> dict[str, Any]:
     return {name: getattr(brief, name) for name in TopicBrief.__slots__}
+
+
+def _mention_view(row: Mapping[str, Any], topics: Mapping[str, str]) -> MentionView:
+    topic_id = topics.get(row["topic_id"], row["topic_id"])
+    return MentionView(row["first_seen"], row["item_id"], topic_id, row["source"], row["publisher"], row["echo"])
 
 
 def _newest(rows: Iterable[asyncpg.Record], key: str) -> list[asyncpg.Record]:

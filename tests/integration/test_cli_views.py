@@ -91,6 +91,14 @@ def test_show_of_nothing_says_where_to_look(trends: Trends) -> None:
     assert "trends search" in str(result.exception)
 
 
+def test_stories_rise_over_all_trends_merged_ones_as_one(trends: Trends) -> None:
+    found = as_json(trends("top", "--stories", "--json"))
+    assert [(t["topic"]["topic_id"], t["standing"]["items"]) for t in found["topics"]] == [("topic-a", 8)]
+    assert sum(found["topics"][0]["counts"]) == 8
+    assert "Phones burn" in trends("top", "--stories").stdout
+    assert "no story rises" in trends("top", "--stories", "--at", "1999-01-01").stdout
+
+
 def test_why_adds_up_and_names_stories_sources_and_items(trends: Trends) -> None:
     text = trends("why", "phone").stdout
     for words in ("expected", "Stories", "Phones burn", "Sources", "Publishers", "How it spread", "8 items"):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.scoring import ScoringConfig, TrendScorer, rising
-from models.why import Counted, why
+from models.why import Counted, score_of, why
 from streams.records import Mention, TrendScore
 
 T0 = datetime(2026, 3, 2, tzinfo=UTC)
@@ -81,6 +81,16 @@ def test_it_tells_where_a_story_began_and_how_it_spread() -> None:
     assert told.spread[0].item_ids == ("item-0",)
     assert [(s.name, s.count) for s in told.topics] == [("story-1", 6), ("story-2", 1)]
     assert told.day.burst == pytest.approx(rising([score], T0 + 16 * HOUR)[0].burst)
+
+
+@settings(max_examples=50)
+@given(st.lists(SEEN, min_size=1, max_size=40))
+def test_a_topic_is_scored_as_a_trend_of_its_items_would_be(seen: Any) -> None:
+    mentions = mentions_of(seen)
+    score = scored(mentions)
+    ours = score_of("it", "g1", stored(mentions), score.slice_start, ScoringConfig())
+    assert ours.counts[-len(score.counts) :] == score.counts
+    assert (ours.publishers, ours.items) == (score.publishers, score.items)
 
 
 def test_a_long_list_ends_in_one_line_for_all_others() -> None:

@@ -24,6 +24,7 @@ from streams.errors import SettingsError, UnavailableError
 from trends.cli.context import GenerationOption, current_settings
 from trends.cli.output import JsonOption, err, out, print_json
 from trends.exporting import Format, format_of, write_rows
+from trends.reading import RisingTopics
 from trends.text import ago, duration, instant, moment, plain, sparkline, web_link
 
 SPARK_WIDTH = 24
@@ -59,6 +60,7 @@ def top(
     limit: LimitOption = 20,
     category: Annotated[str | None, typer.Option("--category", help="Only trends with items of a category.")] = None,
     source: Annotated[str | None, typer.Option("--source", help="Only trends with items of a source.")] = None,
+    stories: Annotated[bool, typer.Option("--stories", help="The rising stories, over all trends.")] = False,
     generation: GenerationOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -72,11 +74,17 @@ def top(
     Examples:
       trends top
       trends top --at 2016-09-08 --limit 10
+      trends top --stories
       trends top --source hackernews --json | jq '.trends[].trend_id'
     """
-    from trends.reading import open_reader
+    from trends.reading import open_reader, rising_topics
 
+    if stories and (category or source):
+        raise SettingsError("--stories are over all trends and sources: leave --category and --source out")
     with open_reader(current_settings(generation=generation)) as sync:
+        if stories:
+            _print(rising_topics(sync, limit, instant(at) if at else None), as_json, stories_table)
+            return
         found = sync.ask(
             sync.reader.top(
                 window=duration(window), limit=limit, at=instant(at) if at else None, category=category, source=source
@@ -113,6 +121,28 @@ def top_table(found: TopTrends) -> RenderableType:
             f"{row.publishers:,}",
             _headline(row.topics[0]) if row.topics else Text("–", "dim"),
         )
+    return Group(head, Text(), table)
+
+
+def stories_table(found: RisingTopics) -> RenderableType:
+    """The rising stories as a table."""
+    head = Text.assemble(("Rising stories", "bold"), f" · {_now_text(found.now)}")
+    if not found.topics:
+        return Group(head, Text("no story rises in this day; a past time: --at 2016-09-08", "dim"))
+    table = Table(box=None, header_style="dim", padding=(0, 1), expand=False)
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("id", style="dim", no_wrap=True)
+    table.add_column("last 4 days", no_wrap=True, style="green", width=SPARK_WIDTH // 2)
+    for column in ("strength", "items", "expected", "by"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("story", ratio=1, overflow="fold", min_width=20)
+    for number, each in enumerate(found.topics, 1):
+        standing = each.standing
+        table.add_row(
+            str(number), each.topic.topic_id[:SHORT_ID], sparkline(each.counts[-96:], SPARK_WIDTH // 2),
+            f"{standing.strength:.1f}", f"{standing.items:,}", f"{standing.expected:.1f}",
+            f"{each.topic.publishers:,}", _headline(each.topic),
+        )  # fmt: skip
     return Group(head, Text(), table)
 
 
