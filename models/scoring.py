@@ -6,10 +6,10 @@ when it was computed. Which items a trend has is settled before (``models.routin
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from math import log
 from typing import Final, cast
@@ -99,16 +99,6 @@ class ScoringConfig:
     def step_slices(self) -> int:
         """Between the windows of the past that are looked at for a burst that is fading."""
         return max(1, self.window_slices // 4)
-
-    def growth(self, counts: Matrix, seen: Matrix, slices: int) -> float:
-        """Items an hour in the last slices, minus those in as many before; 0 where too little of either was seen."""
-        rates = []
-        for part in (slice(-slices, None), slice(-2 * slices, -slices)):
-            exposed = float(seen[part].sum())
-            if exposed <= HALF_SEEN * slices:
-                return 0.0
-            rates.append(float(counts[part].sum()) * 3_600.0 / (exposed * self.slice_s))
-        return rates[0] - rates[1]
 
     def slice_of(self, at: datetime) -> int:
         """The number of the slice that an instant lies in."""
@@ -226,6 +216,24 @@ def _windows(values: Matrix, window: int) -> Matrix:
     sums = np.zeros((len(values), values.shape[1] + 1))
     np.cumsum(values, axis=1, out=sums[:, 1:])
     return sums[:, window:] - sums[:, :-window]
+
+
+def growth(counts: Counts, slices: int, slice_s: int) -> Matrix:
+    """Items an hour in the last slices, minus those in as many before, shape (n,); 0 where too little of either was
+    seen."""
+    rates, seen = [], np.ones(len(counts.known), np.bool_)
+    for part in (slice(-slices, None), slice(-2 * slices, -slices)):
+        exposed = counts.seen[:, part].sum(axis=1)
+        seen &= exposed > HALF_SEEN * slices
+        rates.append(counts.items[:, part].sum(axis=1) * 3_600.0 / (np.maximum(exposed, 1e-300) * slice_s))
+    return np.where(seen, rates[0] - rates[1], 0.0)
+
+
+def course(counts: Counts, config: ScoringConfig) -> tuple[Matrix, Matrix]:
+    """Velocity and acceleration (see ``TrendScore``), shape (n,)."""
+    step = config.step_slices
+    velocity = growth(counts, config.window_slices, config.slice_s)
+    return velocity, growth(counts, step, config.slice_s) * 3_600.0 / (step * config.slice_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +379,7 @@ def _lay(counts: Sequence[float], silent: int, row: Matrix) -> int:
 # ------------------------------------------------------------------------------------------------ distinct publishers
 
 
+@lru_cache(maxsize=65_536)
 def _hash(publisher: str) -> int:
     return int.from_bytes(blake2b(publisher.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
@@ -450,7 +459,8 @@ class _Slice(msgspec.Struct, array_like=True):
     """Items, echoes included, by the hash of their topic at first sighting."""
 
     def count(self) -> int:
-        return self.items + len(self.echoes)
+        copied = self.echoes.counts or self.echoes.registers
+        return self.items + len(self.echoes) if copied else self.items
 
 
 class _Past(msgspec.Struct, array_like=True):
@@ -846,23 +856,28 @@ class TrendScorer:
             counts.known[row] = min(length, past.newest - oldest + 1)
             self._hide(past, counts.seen[row])
         at = standing(counts, self.config)
-        hour = bursts(counts, self._hourly)[::2]
-        return [self._score(trend_id, counts, at, hour, row) for row, trend_id in enumerate(trend_ids)]
+        hour_expected, _, hour_burst = bursts(counts, self._hourly)
+        velocity, acceleration = course(counts, self.config)
+        figures = np.stack([hour_expected, hour_burst, velocity, acceleration], axis=1).tolist()
+        return [self._score(trend_id, counts, at, figures[row], row) for row, trend_id in enumerate(trend_ids)]
 
     def _hide(self, past: _Past, seen: Matrix) -> None:
         """Takes off what could not be seen: of each slice the part in which a source was down, by its share."""
+        gone = past.sources.keys() & self._down.keys()
+        if not gone:
+            return
         total = sum(n for n in past.sources.values() if n > 0)
         length, slice_s = self.config.past_slices, self.config.slice_s
         begin_s = (past.newest + 1 - length) * slice_s
         starts = begin_s + slice_s * np.arange(length)
-        for source in past.sources.keys() & self._down.keys():
+        for source in gone:
             for since, until in self._down[source].items():
                 if until > begin_s and past.sources[source] > 0:
                     hidden = np.minimum(until, starts + slice_s) - np.maximum(since, starts)
                     seen -= np.clip(hidden / slice_s, 0.0, 1.0) * past.sources[source] / total
         np.clip(np.round(seen, 2), 0.0, 1.0, out=seen)  # as it is written
 
-    def _score(self, trend_id: str, counts: Counts, at: Standing, hour: tuple[Matrix, Matrix], row: int) -> TrendScore:
+    def _score(self, trend_id: str, counts: Counts, at: Standing, figures: list[float], row: int) -> TrendScore:
         config, past = self.config, self._past(trend_id)
         assert past is not None
         known = slice(config.past_slices - int(counts.known[row]), None)
@@ -879,14 +894,16 @@ class TrendScorer:
         engagement = Engagement(points=points, comments=comments, shares=shares, stars=stars, views=views)
         items = int(at.items[row])
         spread = min(1.0, publishers / items) if items > 0 else 0.0
-        topics: Counter[int] = Counter()
+        topics: dict[int, int] = {}
         for part in parts:
-            topics.update(part.topics)
+            for topic, n in part.topics.items():
+                topics[topic] = topics.get(topic, 0) + n
         story = max(0, max(topics.values(), default=0))
         above = _is_subject(trend_id, publishers, story, config)
         value = strength(float(at.peak[row]), spread, engagement) if above else 0.0
-        line, seen, age = counts.items[row], counts.seen[row], int(at.age[row])
-        window, step = config.window_slices, config.step_slices
+        line, age = counts.items[row], int(at.age[row])
+        hidden = np.round(100.0 * (1.0 - counts.seen[row][known])) if past.sources.keys() & self._down.keys() else None
+        hour_expected, hour_burst, velocity, acceleration = figures
         return TrendScore(
             generation=self._generation,
             trend_id=trend_id,
@@ -894,7 +911,7 @@ class TrendScorer:
             slice_s=config.slice_s,
             counts=_whole(line[known]),
             late=_whole(counts.late[row][known]) if past.late else (),
-            hidden=_whole(np.round(100.0 * (1.0 - seen[known]))) if seen[known].min() < 1.0 else (),
+            hidden=_whole(hidden) if hidden is not None and hidden.any() else (),
             items=int(line[-1]),
             total=max(0, past.total),
             publishers=publishers,
@@ -902,12 +919,12 @@ class TrendScorer:
             sources={source: n for source, n in sorted(sources.items()) if n > 0},
             expected=float(at.expected[row]),
             burst=float(at.burst[row]) if above else 0.0,
-            hour_expected=float(hour[0][row]),
-            hour_burst=max(0.0, float(hour[1][row])) if above and line[-1] >= config.min_items else 0.0,
-            velocity=config.growth(line, seen, window),
-            acceleration=config.growth(line, seen, step) * 3_600.0 / (step * config.slice_s),
+            hour_expected=hour_expected,
+            hour_burst=max(0.0, hour_burst) if above and line[-1] >= config.min_items else 0.0,
+            velocity=velocity,
+            acceleration=acceleration,
             engagement=engagement,
-            engagement_velocity=attention(engagement) * 3_600.0 / (window * config.slice_s),
+            engagement_velocity=attention(engagement) * 3_600.0 / (config.window_slices * config.slice_s),
             spread=spread,
             peak=float(at.peak[row]) * 2.0 ** (age / config.half_life_slices) if above else 0.0,
             peaked_at=config.start_of(past.newest + 1 - age) if above and at.peak[row] > 0.0 else None,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from models.scoring import ScoringConfig, bursts, hourly, laid, publisher_of, standing
+from models.scoring import ScoringConfig, bursts, course, hourly, laid, publisher_of, standing
 from streams.records import Engagement, TrendScore
 
 SHOWN_ITEMS: Final = 3
@@ -170,6 +170,7 @@ def why(score: TrendScore, now: datetime, found: Sequence[Counted], config: Scor
         return _shares(counted, of, above)
 
     age = int(at.age[0])
+    velocity, acceleration = course(counts, config)
     return Why(
         trend_id=score.trend_id,
         at=now,
@@ -179,10 +180,8 @@ def why(score: TrendScore, now: datetime, found: Sequence[Counted], config: Scor
         hour=hour,
         peak=float(at.peak[0]) * 2.0 ** (age / config.half_life_slices),
         peaked_at=config.start_of(last + 1 - age),
-        velocity=config.growth(counts.items[0], counts.seen[0], config.window_slices),
-        acceleration=config.growth(counts.items[0], counts.seen[0], config.step_slices)
-        * 3_600.0
-        / (config.step_slices * config.slice_s),
+        velocity=float(velocity[0]),
+        acceleration=float(acceleration[0]),
         hidden=1.0 - float(counts.seen[0, -config.window_slices :].mean()),
         counted=len(counted),
         publishers=len({publisher_of(c.publisher, c.source) for c in counted}),
