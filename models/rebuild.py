@@ -360,8 +360,7 @@ class ClusterRebuild(ClusterEngine):
 
 @dataclass(slots=True)
 class _Summarised:
-    topic_seq: int
-    trend_id: str
+    summary: TopicSummary
     state: bytes | None = None
     """From the newest update that summarize has read, or from the very one that was summarised."""
     seq: int = -1
@@ -386,8 +385,9 @@ class SummaryRebuild:
     def said(self, summary: TopicSummary) -> None:
         """One summary; all of them before the first update."""
         known = self._topics.get(summary.topic_id)
-        if known is None or known.topic_seq < summary.topic_seq:
-            self._topics[summary.topic_id] = _Summarised(summary.topic_seq, summary.trend_id)
+        place = (summary.topic_seq, summary.attempt)
+        if known is None or (known.summary.topic_seq, known.summary.attempt) < place:
+            self._topics[summary.topic_id] = _Summarised(summary)
 
     def updated(self, update: TopicUpdate) -> None:
         """One update that summarize has read."""
@@ -397,20 +397,20 @@ class SummaryRebuild:
         known.seq = update.seq
         known.ended = update.life in (Life.MERGED, Life.FADED)
         if not known.ended and not known.exact:
-            known.state = summarised_at(update)
-            known.exact = update.seq == known.topic_seq
+            known.state = summarised_at(update, known.summary)
+            known.exact = update.seq == known.summary.topic_seq
 
     def snapshot(self) -> Iterator[tuple[bytes, bytes, str]]:
         """Key, value and home trend of every state record, in the order in which topics were summarised."""
         self.inexact = self.unknown = 0
-        for topic_id, known in sorted(self._topics.items(), key=lambda pair: (pair[1].topic_seq, pair[0])):
+        for topic_id, known in sorted(self._topics.items(), key=lambda pair: (pair[1].summary.topic_seq, pair[0])):
             if known.ended:
                 continue
             if known.state is None:
                 self.unknown += 1
                 continue
             self.inexact += not known.exact
-            yield topic_id.encode(), known.state, known.trend_id
+            yield topic_id.encode(), known.state, known.summary.trend_id
 
 
 def _terms_of(update: TopicUpdate) -> dict[str, int]:

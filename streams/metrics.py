@@ -38,6 +38,11 @@ INDEXED_ITEMS = Gauge("trends_indexed_items", "Items within the horizon that rep
 MERGED_TOPICS = Counter("trends_merged_topics_total", "Topics that were merged into another.")
 ACTIVE_TRENDS = Gauge("trends_active_trends", "Trends that score holds a past for.")
 CACHE_HITS = Counter("trends_cache_total", "Look-ups in a bounded cache, by result (hit, miss).", ["cache", "result"])
+SUMMARY_FALLBACKS = Counter(
+    "trends_summary_fallbacks_total", "Summaries that a model was to write and that are extractive, by why.", ["why"]
+)
+SUMMARY_TOKENS = Counter("trends_summary_tokens_total", "Tokens that requests for summaries took, prompts included.")
+SUMMARIES_OWED = Gauge("trends_summaries_owed", "Topics whose summary by a model is to be tried again.")
 QUEUE_RECORDS = Gauge("trends_queue_records", "Records held in a bounded queue.", ["queue"])
 QUEUE_BOUND = Gauge("trends_queue_bound_records", "The bound of that queue.", ["queue"])
 GAP_OFFSETS = Counter(

@@ -319,11 +319,24 @@ class TopicSummary(Record, frozen=True, kw_only=True):
     topic_id: Short
     trend_id: Slug
     headline: Text
+    headline_of: Short | None = None
+    """The item whose title it is, cleaned; None: a model has written it."""
     summary: Text
+    """Sentences of titles and bodies, quoted exactly, or a model's; the headline where there is no more to say."""
+    quotes: Annotated[tuple[Short, ...], Meta(max_length=10)] = ()
+    """The items that its sentences are taken from, in their order."""
     keywords: tuple[str, ...]
+    entities: tuple[str, ...] = ()
+    """Names as the items write them."""
+    lang: Name | None = None
+    """The language of most of what leads the topic (ISO 639-1); None: it cannot be told."""
     method: Slug
     """``extractive`` or ``llm``."""
     model: Short
+    confidence: float | None = None
+    """0 … 1, the model's own word."""
+    fallback: Slug | None = None
+    """Why it is extractive although a model was to write it; it is tried again, as a further attempt."""
     cached: bool
     topic_seq: Count
     """The ``seq`` of the TopicUpdate that was summarised."""

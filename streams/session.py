@@ -123,6 +123,10 @@ class Session:
         """Why the flow ends. Set by whichever part failed; from then on nothing is read and nothing committed.
         (Bytewax would print a Rust backtrace for an exception, and wrap it.)"""
         self.failures = Failures()
+        self.unwritten = False
+        """Whether the sink holds records that are not committed."""
+        self.due: Callable[[], bool] = lambda: False
+        """Whether the step has something to do although nothing was read: it then gets an empty chunk."""
         self.throttle: Throttle | None = None
         """Where this flow yields to others: how fast it may read."""
         self._joined = False
@@ -497,8 +501,8 @@ class Session:
 
     @property
     def pending(self) -> bool:
-        """Whether something was read that is not committed yet."""
-        return bool(self._read.items() - self._committed.items())
+        """Whether something was read, or made, that is not committed yet."""
+        return self.unwritten or bool(self._read.items() - self._committed.items())
 
     def _on_error(self, error: KafkaError) -> None:
         code = error.code()
@@ -742,6 +746,9 @@ class Session:
         self._raise_if_changed()
         self._may_write()
         positions = {p: offset for p, offset in positions.items() if self._committed.get(p) != offset}
+        # Records that nothing read has led to are committed with the offsets that stand: so that the group refuses them
+        # from a process that has lost its partitions without knowing it.
+        positions = positions or {p: offset for p, offset in self._committed.items() if p in self.assigned}
         began = time.monotonic()
         try:
             count = self._write(records, positions)

@@ -29,6 +29,7 @@ class _Part(StatefulSinkPartition[Outbox, None]):
         self._positions: Positions = {}
         self._since: float | None = None
         self._queue = f"{session.spec.name}.sink"
+        session.unwritten = False
         metrics.QUEUE_BOUND.labels(self._queue).set(2 * session.limits.commit_records)
         self._idle = False
         """Whether the source has nothing more for now."""
@@ -40,7 +41,7 @@ class _Part(StatefulSinkPartition[Outbox, None]):
             self._records.extend(outbox.records)
             self._bytes += sum(len(record.value or b"") for record in outbox.records)
             self._positions.update(outbox.positions)
-        if self._since is None and self._positions:
+        if self._since is None and (self._positions or self._records):
             self._since = time.monotonic()
         self._tell_held()
 
@@ -67,6 +68,7 @@ class _Part(StatefulSinkPartition[Outbox, None]):
         self._tell_held()
 
     def _tell_held(self) -> None:
+        self._session.unwritten = bool(self._records)
         metrics.QUEUE_RECORDS.labels(self._queue).set(len(self._records))
 
 

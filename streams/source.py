@@ -44,7 +44,7 @@ class _Part(StatefulSourcePartition[Chunk, None]):
         if chunk is None:
             # Bytewax ends an epoch at the sink only where something has come in it: so that what waits there is
             # committed when it is due, an empty chunk is sent on as long as anything waits.
-            return [_NOTHING] if session.pending and not full else []
+            return [_NOTHING] if (session.pending or session.due()) and not full else []
         self._records += len(chunk.messages)
         self._bytes += sum(map(len, chunk.messages))
         if chunk.messages:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from flows.runtime import LOCAL_MODEL_S, REMOTE_MODEL_S, Wired
 from flows.since import Since
 from models.embedding import Embedder
+from models.summaries import Summariser
+from models.summaries.cached import SummaryStore
 from streams.errors import SettingsError
 from streams.records import Generation
 from streams.session import Session
@@ -58,10 +60,8 @@ def prepare(flow: str, settings: Settings, record: Generation | None = None) -> 
         return score.SPEC, lambda s: score.wire(s, TrendScorer(ScoringConfig(), settings.generation))
     if flow == "summarize":
         from flows import summarize
-        from models.summaries import ExtractiveSummariser, SummarizeEngine
-        from streams.dead_letters import now_utc
 
-        return summarize.SPEC, lambda s: summarize.wire(s, SummarizeEngine(ExtractiveSummariser(), now_utc))
+        return summarize.SPEC, lambda s: summarize.wire(s, summariser_of(settings))
     if flow == "store":
         from flows import store
 
@@ -103,6 +103,55 @@ def embedder_of(settings: Settings) -> Embedder:
             "in a generation of its own"
         )
     return embedder
+
+
+def summariser_of(settings: Settings) -> Summariser:
+    """The way to summaries of the settings.
+
+    Raises:
+        SettingsError: something that it needs is missing.
+    """
+    from models.summaries import ExtractiveSummariser
+
+    if settings.summarizer == "extractive":
+        return ExtractiveSummariser()
+    from models.remote import RequestLimits
+    from models.summaries.cached import CachedSummariser
+    from models.summaries.llm import MAX_ANSWER_BYTES, ChatModel
+    from streams.dead_letters import now_utc
+
+    assert settings.summarizer_url is not None
+    assert settings.summarizer_model is not None
+    key = settings.summarizer_api_key
+    model = ChatModel(
+        settings.summarizer_url,
+        settings.summarizer_model,
+        api_key=key.get_secret_value() if key else None,
+        limits=RequestLimits(attempts=3, timeout_s=settings.summarizer_timeout_s, answer_bytes=MAX_ANSWER_BYTES),
+    )
+    return CachedSummariser(
+        model,
+        summary_store_of(settings),
+        now_utc,
+        concurrency=settings.summarizer_concurrency,
+        tokens_per_day=settings.summarizer_tokens_per_day,
+        from_items=settings.summarizer_from_items,
+    )
+
+
+def summary_store_of(settings: Settings) -> SummaryStore:
+    """Where summaries by a model are kept: Redis where it is set, else PostgreSQL.
+
+    Raises:
+        SettingsError: there is neither, or what Redis needs is not installed.
+    """
+    if settings.cache_url is not None:
+        from sinks.redis_cache import RedisSummaryStore
+
+        return RedisSummaryStore(settings.cache_url.get_secret_value(), settings.stack)
+    from sinks.postgres.summary_cache import PostgresSummaryStore
+
+    return PostgresSummaryStore(settings.postgres())
 
 
 def limits(settings: Settings) -> Limits:

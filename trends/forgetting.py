@@ -24,7 +24,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from msgspec.structs import replace as changed
 
-from models.summaries import ExtractiveSummariser
+from models.summaries import extract
 from sinks.postgres import PostgresConfig
 from sinks.postgres.config import SHARED_SCHEMA
 from sinks.postgres.shards import connect
@@ -47,6 +47,7 @@ from streams.records import (
     TopicUpdate,
 )
 from streams.table import CLUSTER_STATE, FORGOTTEN, SOURCES, SUMMARIES, TABLE, UPDATES, Stream
+from trends.flows import summary_store_of
 from trends.settings import Settings
 
 CALL_S: Final = 30.0
@@ -228,6 +229,8 @@ class Forgetter:
         """Removes what the pipeline does not, and reports what is left."""
         request, scope = self._scope(request_id)
         asyncio.run(_Shards(self._postgres).remove(scope))
+        with closing(summary_store_of(self._settings)) as store:
+            store.forget(sorted(scope.items))
         for generation in self._generations():
             self._redact(generation, scope)
         return self._report(request, scope, self._left(scope))
@@ -616,12 +619,18 @@ def _without(update: TopicUpdate, items: set[str]) -> TopicUpdate:
 
 def _said_anew(before: TopicSummary, update: TopicUpdate | None) -> TopicSummary:
     """A summary that replaces one which may quote what is to be forgotten. A model is not asked: it is needed now."""
-    found = ExtractiveSummariser().summarise(update) if update is not None and update.items else None
+    found = extract(update) if update is not None and update.items else None
     return changed(
         before,
         headline=found.headline if found else NOTHING_LEFT,
         summary=found.summary if found else "",
+        headline_of=found.headline_of if found else None,
+        quotes=found.quotes if found else (),
         keywords=found.keywords if found else (),
+        entities=found.entities if found else (),
+        lang=found.lang if found else None,
+        confidence=None,
+        fallback=None,
         method=found.method if found else "extractive",
         model=found.model if found else "none",
         cached=False,

@@ -153,6 +153,36 @@ class Settings(BaseSettings):
     )
     embedder_threads: int = Field(1, ge=1, le=256, description="onnx: threads of one embedding process.")
 
+    summarizer: Literal["extractive", "openai"] = Field(
+        "extractive",
+        description="How stories are summarised: extractive (sentences of the items, quoted), or openai (a language "
+        "model behind any compatible /v1/chat/completions, such as vLLM's; extractive where it cannot).",
+    )
+    summarizer_url: str | None = Field(None, description="openai: the API's base, such as http://localhost:8000/v1.")
+    summarizer_model: str | None = Field(None, description="openai: the model's name at the endpoint.")
+    summarizer_api_key: SecretStr | None = Field(None, description="openai: sent as a bearer token.")
+    summarizer_from_items: int = Field(
+        6,
+        ge=2,
+        description="openai: topics are given to the model from so many items on, where their leading items tell one "
+        "story; the others' summaries are extractive.",
+    )
+    summarizer_concurrency: int = Field(
+        4, ge=1, le=64, description="openai: requests of one process under way at the same time."
+    )
+    summarizer_timeout_s: float = Field(60.0, gt=0, le=600, description="openai: longest wait for one reply, s.")
+    summarizer_tokens_per_day: int = Field(
+        2_000_000,
+        ge=0,
+        description="openai: tokens that all processes may use in a day (UTC), prompts included; beyond it summaries "
+        "are extractive, and tried again the next day.",
+    )
+    cache_url: SecretStr | None = Field(
+        None,
+        description="Redis or Valkey, redis://… or rediss://…, for the summaries that a model wrote (the extra redis); "
+        "unset: they are kept in PostgreSQL.",
+    )
+
     commit_ms: int = Field(500, ge=10, le=10_000, description="Time after which a flow commits (one transaction), ms.")
     commit_records: int = Field(20_000, ge=1, le=1_000_000, description="Records after which a flow commits earlier.")
     commit_bytes: int = Field(
@@ -252,6 +282,8 @@ class Settings(BaseSettings):
         sasl = self.kafka_security_protocol.startswith("SASL")
         if sasl and not (self.kafka_sasl_mechanism and self.kafka_sasl_username and self.kafka_sasl_password):
             raise ValueError("SASL needs kafka_sasl_mechanism, kafka_sasl_username and kafka_sasl_password")
+        if self.summarizer == "openai" and not (self.summarizer_url and self.summarizer_model):
+            raise ValueError("summarizer openai needs summarizer_url and summarizer_model")
         if self.kafka_bootstrap is None and self.kafka_replication_factor > 1:
             raise ValueError("the local Kafka is one node: kafka_replication_factor > 1 needs kafka_bootstrap")
         return self

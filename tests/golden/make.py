@@ -88,9 +88,10 @@ def examples() -> list[Record]:
             last_seen=later, trend_id="term:orbit", trends={"term:orbit": 5, "term:moon": 2}, seq=43,
         ),
         TopicSummary(
-            generation="g1", topic_id=topic_id, trend_id="term:orbit", headline="Orbit lands", summary="It did.",
-            keywords=("orbit", "moon"), method="extractive", model="extractive-1", cached=False, topic_seq=43,
-            attempt=1, created_at=later,
+            generation="g1", topic_id=topic_id, trend_id="term:orbit", headline="Orbit lands", headline_of=item_id,
+            summary="It did.", quotes=(item_id,), keywords=("orbit", "moon"), entities=("Orbit",), lang="en",
+            method="extractive", model="extractive-2", confidence=0.5, fallback="ungrounded", cached=False,
+            topic_seq=43, attempt=1, created_at=later,
         ),
         TrendScore(
             generation="g1", trend_id="term:orbit", slice_start=at, slice_s=3600, counts=(0, 2, 5), items=5, total=7,

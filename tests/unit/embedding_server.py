@@ -60,6 +60,8 @@ class Request:
 class EmbeddingServer:
     """Answers requests with the scripted answers in turn, then (and without a script) properly."""
 
+    REQUEST: type[Request] = Request
+
     def __init__(self, *script: Answer) -> None:
         self.requests: list[Request] = []
         self.connections = 0
@@ -76,10 +78,10 @@ class EmbeddingServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                request = Request(self, body)
+                request = outer.REQUEST(self, body)
                 with outer._lock:
                     outer.requests.append(request)
-                    answer = outer._script.pop(0) if outer._script else Request.well
+                    answer = outer._script.pop(0) if outer._script else outer.REQUEST.well
                 answer(request)
 
             def log_message(self, *args: object) -> None:
@@ -90,6 +92,11 @@ class EmbeddingServer:
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
+
+    def script(self, *answers: Answer) -> None:
+        """What the next requests get."""
+        with self._lock:
+            self._script.extend(answers)
 
     def __enter__(self) -> EmbeddingServer:
         return self

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as changed
@@ -243,5 +244,6 @@ def test_summaries_go_on_from_what_was_said() -> None:
         compacted.updated(update)
     assert {key: value for key, value, _ in whole.snapshot()} == state
     assert (whole.inexact, whole.unknown) == (0, 0)
-    assert {key: value for key, value, _ in compacted.snapshot()} == state, "due at the same size"
+    due = {key: msgspec.msgpack.decode(value)[0] for key, value, _ in compacted.snapshot()}
+    assert due == {key: msgspec.msgpack.decode(value)[0] for key, value in state.items()}
     assert compacted.inexact == 1  # c: its summarised update has been replaced
