@@ -38,6 +38,8 @@ class SummarizeStep:
     def __init__(self, session: Session, summariser: Summariser, forgotten: ForgottenFollower) -> None:
         self._forgotten = forgotten
         self._seen = 0
+        self._gone: set[str] = set()
+        """Items of which nothing is kept any more."""
         self._address = session.address
         self._session = session
         self._summariser = summariser
@@ -75,8 +77,9 @@ class SummarizeStep:
         """Leading items that are to be forgotten are not spoken of; and what was said of them is not kept."""
         forgotten = self._forgotten.poll()
         if forgotten.version != self._seen:
-            self._summariser.forget([request.item_id for request in forgotten.requests if request.item_id])
-            self._seen = forgotten.version
+            items = {request.item_id for request in forgotten.requests if request.item_id}
+            self._summariser.forget(sorted(items - self._gone))
+            self._seen, self._gone = forgotten.version, items
         kept = [(update, forgotten.leading(update)) for update in updates]
         self._forgotten.count(sum(leading is not None for _, leading in kept))
         return [update if leading is None else replace(update, items=leading) for update, leading in kept]
