@@ -21,6 +21,7 @@ BENCHMARKS = {
     "recovery": "reading state back from the log after many updates a key, and a stand-by's take-over",
     "clustering": "topics against known stories, in several orders; models alone and through the pipeline",
     "trends": "bursts against the stories of the synthetic world; of a file, the first ten at every midnight",
+    "summaries": "summaries and labels against the items of their topics; how often a model would be asked",
     "pipeline": "end to end, against the bare embedder and against encode-512-then-INSERT-one-by-one",
 }
 """Each is a module of this package with ``run(args, tell) -> Result``, or ``Scores`` where quality is measured."""
@@ -57,6 +58,7 @@ def main() -> int:
         default=[],
         help="trends: what must rise in a file: words of titles and trends, from a time on (uber@2016-09-14)",
     )
+    run.add_argument("--unlabelled", action="store_true", help="summaries: the file of --data has no labels")
     run.add_argument("--seed", type=int, default=1, help="of whatever is drawn by chance (default 1)")
     run.add_argument("--models-only", action="store_true", help="quality: leave out the run through the pipeline")
     run.add_argument("--json", type=Path, help="write the results, with facts about the machine, to this file")

@@ -147,7 +147,7 @@ def through_pipeline(sightings: Sequence[Sighting], tell: Callable[[str], None])
         StreamAdmin(settings.kafka(), settings.generation).apply()
         asyncio.run(migrate(settings.postgres()))
         path = Path(folder) / "posts.jsonl"
-        path.write_bytes(b"\n".join(_line(seen) for seen in sightings) + b"\n")
+        path.write_bytes(b"\n".join(line_of(seen) for seen in sightings) + b"\n")
         with flow_supervisor(settings, processes(), lambda _name, _line: None) as flows, Stages(settings) as stages:
             connector = connector_of(f"file:{path}", {"source": sightings[0].source})
             seconds = stored_after(settings, connector, flows, stages, SETTLE_S)
@@ -157,7 +157,8 @@ def through_pipeline(sightings: Sequence[Sighting], tell: Callable[[str], None])
         return placed
 
 
-def _line(seen: Sighting) -> bytes:
+def line_of(seen: Sighting) -> bytes:
+    """A post as a line of a file that a file source reads."""
     row = {
         "id": seen.external_id, "title": seen.title, "body": seen.body, "url": seen.url, "author": seen.author,
         "publisher": seen.publisher, "lang": seen.lang, "published_at": seen.published_at.isoformat(),
