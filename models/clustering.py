@@ -1,8 +1,8 @@
 """The space in which items find their topic: one global online clustering, exact and in bounded memory.
 
 Similarity is .6 cosine of embeddings + .4 cosine of terms weighted by their salience; below .30 an item founds a topic;
-topics that changed are compared with all others now and then, and merged at .45 (values measured on labelled news, see
-``docs/architecture.md``; the model goes back to single-pass clustering, Allan et al. 1998). What a topic *is* for a
+topics that changed are compared with others now and then, and merged at .40 to .45 (values measured on labelled news,
+see ``docs/quality.md``; the model goes back to single-pass clustering, Allan et al. 1998). What a topic *is* for a
 reader (titles, publishers, life) is ``models.topics``'; the order of events is ``models.engine``'s.
 
 All sums are whole numbers: vectors are held in fixed point and terms are counted, so that adding, merging and reading
@@ -17,15 +17,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.postings import Postings, Slots
 from models.text import salience
 
 Floats = NDArray[np.float32]
 Fixed = NDArray[np.int32]
+Key = tuple[int, str]
+Pairs = dict[tuple[Key, Key], float]
+A = TypeVar("A", bound=np.generic)
 
 SCALE: Final = 4_096
 """A component of a unit vector is held as a whole number of 1/4,096."""
@@ -45,7 +49,18 @@ LOOK_AHEAD: Final = 64
 """Items whose products with all centroids are computed at once."""
 MERGE_COSINE: Final = 0.40
 """Centroids whose embeddings are less alike are never merged, however many terms they share."""
+MERGE_TERM_COSINE: Final = 0.15
+"""Topics of MERGE_TERM_ITEMS and more whose terms are less alike are never merged: centroids of many items on one field
+lie close to each other whatever the story."""
+MERGE_TERM_ITEMS: Final = 5
+GROWN_ITEMS: Final = 10
+"""From so many items on a topic is merged at ``merge_at`` only."""
+TERMS_ALIKE: Final = 0.12
+"""Cosine of terms at which a topic of one item is a candidate, where not all are compared."""
+LOOKED_UP_TERMS: Final = 16
+"""The heaviest terms of a topic, by which topics of one item are found that it may be merged with."""
 _DAY_S: Final = 86_400
+_NEVER: Final = 2**62
 _GROWTH_SLOTS: Final = 256
 
 
@@ -61,9 +76,14 @@ class ClusterConfig:
     """Least similarity at which an item joins a topic of one item: two items that share a way of putting things look
     like a story until a third does not; stories find each other all the same (see ``docs/architecture.md``)."""
     merge_at: float = 0.45
-    """Least similarity at which two topics become one."""
-    merge_every_items: int = 200
-    """New items between two looks at the topics that changed."""
+    """Least similarity at which two topics of ``GROWN_ITEMS`` or more become one …"""
+    merge_small_at: float = 0.40
+    """… and where one of the two has a single item; in between it rises in a line. A wrong merge of two grown topics
+    costs more than a right one is worth, and centroids of many items are more alike than items are."""
+    merge_every_items: int = 50
+    """New items between two looks at the topics that changed, and at those that fade."""
+    clock_every_items: int = 200
+    """The clock is the middle of the observation times of so many new items; then items are forgotten, too."""
     age_penalty: float = 0.05
     """Similarity lost for each day between an item and the last one of the topic."""
     max_age_penalty: float = 0.10
@@ -72,6 +92,8 @@ class ClusterConfig:
     """A topic without a new item for so long (event time) takes no more."""
     max_topics: int = 10_000
     """Topics that take items, at most: beyond it those that have waited longest fade."""
+    compared_topics: int = 8_192
+    """With more topics than this, those of one item are candidates only where they share terms with the item."""
     copy_at: float = 0.95
     """Cosine of embeddings at which an item is an echo of a recent member of its topic."""
     horizon: timedelta = timedelta(days=30)
@@ -116,7 +138,7 @@ def points(vectors: Floats, terms: Sequence[Sequence[str]]) -> list[Point]:
 class Centroid:
     """Where a topic stands: the sum of its vectors, its terms counted, the time of its last item."""
 
-    __slots__ = ("key", "last_us", "slot", "square", "summed", "term_square", "terms")
+    __slots__ = ("key", "last_us", "places", "slot", "square", "summed", "term_square", "terms")
 
     def __init__(self, key: tuple[int, str], slot: int) -> None:
         self.key = key
@@ -127,12 +149,19 @@ class Centroid:
         self.square = 0
         """Squared length of the sum."""
         self.terms: dict[str, int] = {}
+        self.places: dict[str, int] = {}
+        """By term: its place among the postings."""
         self.term_square = 0
         self.last_us = 0
 
 
 class TopicSpace:
     """The centroids of all active topics, and the way from an item to the nearest.
+
+    Up to ``compared_topics`` an item is compared with each. Beyond, it is compared with all that have two items or
+    more, and with those of one item whose terms are alike (``TERMS_ALIKE``), found by an inverted index: what is a
+    candidate depends on nothing but the topics there are, so that a restart changes no decision. Recall against all is
+    above .99 (``tests/unit/test_clustering.py``, ``docs/quality.md``).
 
     Memory: about 12 bytes a dimension and 10 kB a topic with 384 dimensions, terms included.
     """
@@ -143,14 +172,23 @@ class TopicSpace:
         self._sums: Fixed = np.zeros((0, dimensions), np.int32)
         self._units: Floats = np.zeros((0, dimensions), np.float32)
         self._term_lengths = np.zeros(0, np.float64)
-        self._last_s = np.zeros(0, np.float64)
+        self._last_us = np.zeros(0, np.int64)
+        self._rows = np.zeros(0, np.int64)
+        """By slot: its row among the compared; −1 for a topic that is found by its terms alone."""
+        self._compared: Floats = np.zeros((0, dimensions), np.float32)
+        self._slots = np.zeros(0, np.int64)
+        """By row: its slot."""
+        self._n_compared = 0
+        self._all = True
+        """Every topic is compared with every item."""
         self._centroids: list[Centroid | None] = []
         self._free: list[int] = []
-        self._postings: dict[str, dict[int, int]] = {}
+        self._postings = Postings()
         self._by_id: dict[str, Centroid] = {}
+        self._upcoming: Floats = np.zeros((0, dimensions), np.float32)
         self._ahead: Floats = np.zeros((0, 0), np.float32)
         self._touched: dict[int, None] = {}
-        """Slots whose centroid is no longer that of the products computed ahead."""
+        """Rows that are no longer those of the products computed ahead."""
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -167,11 +205,16 @@ class TopicSpace:
     # ------------------------------------------------------------------------------------------- nearest topic
 
     def look_ahead(self, upcoming: Sequence[Point]) -> None:
-        """Computes the products of the next items with all centroids at once; ``nearest`` is then cheap for them."""
+        """Computes the products of the next items with all compared at once; ``nearest`` is then cheap for them."""
         vectors = np.stack([p.vector for p in upcoming]).astype(np.float32)
         lengths = np.sqrt(np.array([max(1, p.square) for p in upcoming], np.float64))
-        units = vectors / lengths[:, None].astype(np.float32)
-        self._ahead = np.asarray(units @ self._units[: len(self._centroids)].T, np.float32)
+        self._upcoming = np.asarray(vectors / lengths[:, None], np.float32)
+        self._multiply()
+
+    def _multiply(self) -> None:
+        share = np.float32(self._config.embedding_share)
+        self._ahead = np.asarray(self._upcoming @ self._compared[: self._n_compared].T, np.float32)
+        np.multiply(self._ahead, share, out=self._ahead)
         self._touched.clear()
 
     def nearest(self, point: Point, ahead: int) -> tuple[str, float] | None:
@@ -182,62 +225,68 @@ class TopicSpace:
         """
         if not self._by_id:
             return None
-        config = self._config
-        scores = self._approximate(point, ahead)
-        slots, dots = self._shared_terms(point.terms)
-        if len(slots):
-            length = math.sqrt(sum(map(squared_weight, point.terms)))
-            scores[slots] += (1.0 - config.embedding_share) * dots / (length * self._term_lengths[slots])
-        best = float(scores.max())
-        if best < min(config.join_at, config.pair_at) - MARGIN:
+        slots, scores = self._candidates(point, ahead)
+        if not len(slots):
             return None
         chosen: Centroid | None = None
         similarity = -math.inf
-        for slot in np.flatnonzero(scores >= best - MARGIN):
+        for slot in slots[scores >= scores.max() - MARGIN].tolist():
             centroid = self._centroids[slot]
-            if centroid is None:
-                continue
+            assert centroid is not None
             exact = self._to_point(centroid, point)
             if exact > similarity or (exact == similarity and chosen is not None and centroid.key < chosen.key):
                 chosen, similarity = centroid, exact
-        if chosen is None:
-            return None
-        least = config.join_at if chosen.summed > 1 else config.pair_at
+        assert chosen is not None
+        least = self._config.join_at if chosen.summed > 1 else self._config.pair_at
         return (chosen.key[1], similarity) if similarity >= least else None
 
     def similarity(self, topic_id: str, point: Point) -> float:
         """How similar an item is to a topic, exactly; its age counts."""
         return self._to_point(self._by_id[topic_id], point)
 
-    def _approximate(self, point: Point, ahead: int) -> NDArray[np.float64]:
-        """.6 cosine − age for every slot, from the products computed ahead and those of slots changed since."""
-        n = len(self._centroids)
-        scores = np.zeros(n, np.float64)
-        row = self._ahead[ahead]
-        scores[: len(row)] = row
+    def _candidates(self, point: Point, ahead: int) -> tuple[Slots, NDArray[np.float64]]:
+        """Slots that may be near enough, and their approximate similarities."""
+        config = self._config
+        share = config.embedding_share
+        scores = self._products(ahead)
+        weights = [(term, squared_weight(term)) for term in point.terms]
+        slots, cosines = self._term_cosines(weights, math.sqrt(sum(weight for _, weight in weights)))
+        rows = self._rows[slots]
+        compared = rows >= 0
+        scores[rows[compared]] += ((1.0 - share) * cosines[compared]).astype(np.float32)
+        near = np.flatnonzero(scores >= min(config.join_at, config.pair_at) - MARGIN)
+        found, similar = self._slots[near], scores[near].astype(np.float64)
+        if not self._all:
+            by_terms = ~compared & (cosines >= TERMS_ALIKE)
+            others, cosines = slots[by_terms], cosines[by_terms]
+            products = self._units[others] @ self._upcoming[ahead]
+            found = np.concatenate([found, others])
+            similar = np.concatenate([similar, share * products + (1.0 - share) * cosines])
+        days = np.maximum(0, point.at_us - self._last_us[found]) / (_DAY_S * 1e6)
+        return found, similar - np.minimum(config.max_age_penalty, config.age_penalty * days)
+
+    def _products(self, ahead: int) -> Floats:
+        """.6 cosine for every row, from the products computed ahead and those of rows changed since."""
+        n, row = self._n_compared, self._ahead[ahead]
+        scores = np.zeros(n, np.float32)
+        known = min(n, len(row))
+        scores[:known] = row[:known]
         if self._touched:
             changed = np.fromiter(self._touched, np.intp, len(self._touched))
-            vector = point.vector.astype(np.float32) / np.float32(math.sqrt(max(1, point.square)))
-            scores[changed] = self._units[changed] @ vector
-        scores *= self._config.embedding_share
-        penalty = point.at_us / 1e6 - self._last_s[:n]
-        penalty *= self._config.age_penalty / _DAY_S
-        np.maximum(penalty, 0.0, out=penalty)
-        np.minimum(penalty, self._config.max_age_penalty, out=penalty)
-        scores -= penalty
+            changed = changed[changed < n]
+            scores[changed] = self._compared[changed] @ self._upcoming[ahead]
+            scores[changed] *= np.float32(self._config.embedding_share)
         return scores
 
-    def _shared_terms(self, terms: Iterable[str]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Slots of the topics that share a term, and the products of the term vectors."""
-        found: dict[int, int] = {}
-        get = found.get
-        for term in terms:
-            posting = self._postings.get(term)
-            if posting:
-                weight = squared_weight(term)
-                for slot, count in posting.items():
-                    found[slot] = get(slot, 0) + weight * count
-        return np.fromiter(found.keys(), np.intp, len(found)), np.fromiter(found.values(), np.float64, len(found))
+    def _term_cosines(self, weights: Sequence[tuple[str, int]], length: float) -> tuple[Slots, NDArray[np.float64]]:
+        """Slots of the topics that share a term with a vector of terms, and the cosines; a slot may stand there twice.
+
+        A weight is the term's squared weight times its count in the vector.
+        """
+        slots, products = self._postings.products(weights)
+        if len(slots):
+            products /= length * self._term_lengths[slots]
+        return slots, products
 
     def _to_point(self, centroid: Centroid, point: Point) -> float:
         config = self._config
@@ -278,7 +327,7 @@ class TopicSpace:
         """An echo keeps a topic awake without moving it."""
         centroid = self._by_id[topic_id]
         centroid.last_us = max(centroid.last_us, at_us)
-        self._last_s[centroid.slot] = centroid.last_us / 1e6
+        self._last_us[centroid.slot] = centroid.last_us
 
     def merge(self, winner_id: str, loser_id: str) -> None:
         """The loser's vectors and terms become the winner's."""
@@ -296,19 +345,21 @@ class TopicSpace:
         """Forgets a topic: it has faded, or was merged."""
         centroid = self._by_id.pop(topic_id)
         slot = centroid.slot
-        for term in centroid.terms:
-            self._unpost(term, slot)
+        for term, place in centroid.places.items():
+            self._unpost(term, place)
+        if self._rows[slot] >= 0:
+            self._not_compared(slot)
         self._sums[slot] = 0
         self._units[slot] = 0.0
-        self._last_s[slot] = 0.0
+        self._last_us[slot] = _NEVER
         self._centroids[slot] = None
         self._free.append(slot)
-        self._touched[slot] = None
+        self._settle_size()
 
     def restore(
         self, topic_id: str, founded_us: int, sums: Fixed, summed: int, terms: dict[str, int], last_us: int
     ) -> None:
-        """A topic as ``centroid_of`` gave it."""
+        """A topic as ``sums_of`` and its centroid gave it."""
         centroid = Centroid((founded_us, topic_id), self._take_slot())
         self._place(centroid)
         self._sums[centroid.slot] = sums
@@ -326,6 +377,18 @@ class TopicSpace:
         """A topic's centroid at length 1, shape (d,): a view, not to be changed."""
         unit: Floats = self._units[self._by_id[topic_id].slot]
         return unit
+
+    def waiting_longest(self, before_us: int, most: int) -> list[str]:
+        """Topics without an item since a time (microseconds), and where there are more than ``most`` those that have
+        waited longest beyond it; the longest waiting first, then by id."""
+        excess = len(self) - most
+        times = self._last_us[: len(self._centroids)]
+        until_us = before_us - 1
+        if excess > 0:
+            until_us = max(until_us, int(np.partition(times, excess - 1)[excess - 1]))
+        slots = np.flatnonzero(times <= until_us).tolist()
+        waiting = sorted((c.last_us, c.key[1]) for slot in slots if (c := self._centroids[slot]) is not None)
+        return [topic_id for i, (last_us, topic_id) in enumerate(waiting) if last_us < before_us or i < excess]
 
     def top_terms(self, topic_id: str, limit: int) -> list[tuple[str, float]]:
         """The heaviest terms of a topic, best first: (term, share of the heaviest)."""
@@ -345,20 +408,22 @@ class TopicSpace:
             for weight, term in self._ranked(centroid.terms)[KEPT_TERMS:]:
                 del centroid.terms[term]
                 centroid.term_square += weight
-                self._unpost(term, centroid.slot)
+                self._unpost(term, centroid.places.pop(term))
 
     def _post(self, centroid: Centroid, term: str, added: int) -> None:
         before = centroid.terms.get(term, 0)
         after = before + added
         centroid.terms[term] = after
         centroid.term_square += squared_weight(term) * (after * after - before * before)
-        self._postings.setdefault(term, {})[centroid.slot] = after
+        if before:
+            self._postings.set(term, centroid.places[term], after)
+        else:
+            centroid.places[term] = self._postings.add(term, centroid.slot, after)
 
-    def _unpost(self, term: str, slot: int) -> None:
-        posting = self._postings[term]
-        del posting[slot]
-        if not posting:
-            del self._postings[term]
+    def _unpost(self, term: str, place: int) -> None:
+        moved = self._postings.remove(term, place)
+        if moved >= 0 and (centroid := self._centroids[moved]) is not None:
+            centroid.places[term] = place
 
     def _refresh(self, centroid: Centroid) -> None:
         slot = centroid.slot
@@ -366,8 +431,13 @@ class TopicSpace:
         centroid.square = int(np.dot(wide, wide))
         self._units[slot] = wide / math.sqrt(max(1, centroid.square))
         self._term_lengths[slot] = math.sqrt(max(1, centroid.term_square))
-        self._last_s[slot] = centroid.last_us / 1e6
-        self._touched[slot] = None
+        self._last_us[slot] = centroid.last_us
+        row = int(self._rows[slot])
+        if row < 0 and (self._all or centroid.summed > 1):
+            row = self._take_row(slot)
+        if row >= 0:
+            self._compared[row] = self._units[slot]
+            self._touched[row] = None
 
     def _take_slot(self) -> int:
         if self._free:
@@ -376,15 +446,52 @@ class TopicSpace:
         self._centroids.append(None)
         if slot >= len(self._sums):
             more = max(_GROWTH_SLOTS, slot // 2)
-            self._sums = np.concatenate([self._sums, np.zeros((more, self.dimensions), np.int32)])
-            self._units = np.concatenate([self._units, np.zeros((more, self.dimensions), np.float32)])
-            self._term_lengths = np.concatenate([self._term_lengths, np.ones(more, np.float64)])
-            self._last_s = np.concatenate([self._last_s, np.zeros(more, np.float64)])
+            self._sums = _longer(self._sums, more, 0)
+            self._units = _longer(self._units, more, 0)
+            self._term_lengths = _longer(self._term_lengths, more, 1)
+            self._last_us = _longer(self._last_us, more, _NEVER)
+            self._rows = _longer(self._rows, more, -1)
         return slot
 
     def _place(self, centroid: Centroid) -> None:
         self._centroids[centroid.slot] = centroid
         self._by_id[centroid.key[1]] = centroid
+        self._settle_size()
+
+    # ------------------------------------------------------------------------------------- who is compared with all
+
+    def _take_row(self, slot: int) -> int:
+        row = self._n_compared
+        if row >= len(self._compared):
+            more = max(_GROWTH_SLOTS, row // 2)
+            self._compared, self._slots = _longer(self._compared, more, 0), _longer(self._slots, more, -1)
+        self._n_compared += 1
+        self._slots[row], self._rows[slot] = slot, row
+        return row
+
+    def _not_compared(self, slot: int) -> None:
+        """The last row takes the place of the one that goes."""
+        row, last = int(self._rows[slot]), self._n_compared - 1
+        if row != last:
+            self._compared[row], self._slots[row] = self._compared[last], self._slots[last]
+            self._rows[self._slots[row]] = row
+            self._touched[row] = None
+        self._rows[slot] = -1
+        self._n_compared = last
+
+    def _settle_size(self) -> None:
+        """Compares all, or those of two items and more, as the number of topics asks."""
+        if self._all == (len(self._by_id) <= self._config.compared_topics):
+            return
+        self._all = not self._all
+        for centroid in self._by_id.values():
+            row = int(self._rows[centroid.slot])
+            if self._all and row < 0:
+                row = self._take_row(centroid.slot)
+                self._compared[row] = self._units[centroid.slot]
+            elif not self._all and row >= 0 and centroid.summed <= 1:
+                self._not_compared(centroid.slot)
+        self._multiply()
 
     # -------------------------------------------------------------------------------------------------- merges
 
@@ -395,42 +502,66 @@ class TopicSpace:
         of one item was just founded because nothing was near enough to join, so only what moved since can be.
         """
         own = [self._by_id[topic_id] for topic_id in dict.fromkeys(changed) if topic_id in self._by_id]
-        moved = np.zeros(len(self._centroids), np.bool_)
-        moved[[centroid.slot for centroid in own]] = True
-        pairs: dict[tuple[tuple[int, str], tuple[int, str]], float] = {}
+        own_slots = np.array([centroid.slot for centroid in own], np.int64)
+        pairs: Pairs = {}
         for begin in range(0, len(own), LOOK_AHEAD):
             part = own[begin : begin + LOOK_AHEAD]
-            cosines = self._units[[c.slot for c in part]] @ self._units[: len(self._centroids)].T
-            whole = np.array([centroid.summed > 1 for centroid in part])
-            rows, slots = np.nonzero((cosines >= MERGE_COSINE - MARGIN) & (moved | whole[:, None]))
-            near = zip(rows.tolist(), slots.tolist(), cosines[rows, slots].tolist(), strict=True)
-            for row, slot, cosine in near:
-                one, other = part[row], self._centroids[slot]
-                if other is None or other is one:
-                    continue
-                similarity = self._between(one, other, cosine)
-                if similarity >= self._config.merge_at:
-                    pairs[(one.key, other.key) if one.key < other.key else (other.key, one.key)] = similarity
+            self._pair(pairs, part, own_slots, self._units[own_slots])
+            grown = [centroid for centroid in part if centroid.summed > 1]
+            self._pair(pairs, grown, self._slots[: self._n_compared], self._compared[: self._n_compared])
+            if not self._all:
+                for centroid in grown:
+                    slots = self._alike_by_terms(centroid)
+                    self._pair(pairs, [centroid], slots, self._units[slots])
         return self._greedy(pairs)
 
+    def _alike_by_terms(self, centroid: Centroid) -> Slots:
+        """Topics of one item that share much of a topic's heaviest terms."""
+        counts = centroid.terms
+        heaviest = [term for _, term in self._ranked(counts)[:LOOKED_UP_TERMS]]
+        weights = [(term, squared_weight(term) * counts[term]) for term in heaviest]
+        slots, cosines = self._term_cosines(weights, math.sqrt(max(1, centroid.term_square)))
+        return np.unique(slots[(self._rows[slots] < 0) & (cosines >= TERMS_ALIKE)])
+
+    def _pair(self, pairs: Pairs, part: Sequence[Centroid], slots: Slots, units: Floats) -> None:
+        """Adds the pairs of some topics with some slots, whose units are given, that are alike enough."""
+        if not len(part) or not len(slots):
+            return
+        cosines = self._units[[centroid.slot for centroid in part]] @ units.T
+        rows, columns = np.nonzero(cosines >= MERGE_COSINE - MARGIN)
+        near = zip(rows.tolist(), slots[columns].tolist(), cosines[rows, columns].tolist(), strict=True)
+        for row, slot, cosine in near:
+            one, other = part[row], self._centroids[slot]
+            if other is None or other is one:
+                continue
+            above = self._between(one, other, cosine)
+            if above >= 0.0:
+                pairs[(one.key, other.key) if one.key < other.key else (other.key, one.key)] = above
+
     def _between(self, one: Centroid, other: Centroid, cosine: float) -> float:
-        """The similarity of two centroids, exactly; −1 where it is surely below ``merge_at``."""
+        """By how much the similarity of two centroids is above what it takes to merge them, exactly; −1 below."""
         config = self._config
         share = config.embedding_share
+        smaller = min(one.summed, other.summed)
+        grown = min(1.0, max(0, smaller - 1) / (GROWN_ITEMS - 1))
+        least = config.merge_small_at + grown * (config.merge_at - config.merge_small_at)
         shared_terms = one.terms.keys() & other.terms.keys()
-        if not shared_terms and share * cosine < config.merge_at - MARGIN:
+        if not shared_terms and share * cosine < least - MARGIN:
             return -1.0
         ours, theirs = one.terms, other.terms
         shared = sum([ours[term] * theirs[term] * squared_weight(term) for term in shared_terms])
         term_cosine = shared / (math.sqrt(max(1, one.term_square)) * math.sqrt(max(1, other.term_square)))
-        if share * cosine + (1.0 - share) * term_cosine < config.merge_at - MARGIN:
+        if smaller >= MERGE_TERM_ITEMS and term_cosine < MERGE_TERM_COSINE:
+            return -1.0
+        if share * cosine + (1.0 - share) * term_cosine < least - MARGIN:
             return -1.0
         dot = int(np.dot(self._sums[one.slot].astype(np.int64), self._sums[other.slot].astype(np.int64)))
         exact = dot / (math.sqrt(max(1, one.square)) * math.sqrt(max(1, other.square)))
-        return share * exact + (1.0 - share) * term_cosine if exact >= MERGE_COSINE else -1.0
+        above = share * exact + (1.0 - share) * term_cosine - least
+        return above if exact >= MERGE_COSINE and above >= 0.0 else -1.0
 
     @staticmethod
-    def _greedy(pairs: dict[tuple[tuple[int, str], tuple[int, str]], float]) -> list[tuple[str, str]]:
+    def _greedy(pairs: Pairs) -> list[tuple[str, str]]:
         near = [(-value, winner, loser) for (winner, loser), value in pairs.items()]
         used: set[str] = set()
         lost: set[str] = set()
@@ -442,3 +573,8 @@ class TopicSpace:
             lost.add(loser[1])
             used.update((winner[1], loser[1]))
         return chosen
+
+
+def _longer(column: NDArray[A], more: int, value: int) -> NDArray[A]:
+    """A column, or rows, with so many more places, filled with a value."""
+    return np.concatenate([column, np.full((more, *column.shape[1:]), value, column.dtype)])

@@ -272,7 +272,7 @@ class ClusterEngine:
             self._enriched(arrival, entry, Change.FIRST, seq, similarity=similarity, is_new=is_new, echo_of=echo_of)
         )
         self._mention(arrival, entry, at(event_us), 1, engagement_of(entry.engagement), seq, out)
-        if self._maintenance_due:
+        if self._look_due:
             self._maintain()
 
     def _new_entry(self, arrival: Arrival, tick: int) -> tuple[Entry, int]:
@@ -480,15 +480,22 @@ class ClusterEngine:
             self._log.members[topic.topic_id, place] = None
 
     @property
-    def _maintenance_due(self) -> bool:
-        return len(self._state.observed_us) >= self._config.merge_every_items
+    def _look_due(self) -> bool:
+        return len(self._state.observed_us) % self._config.merge_every_items == 0
+
+    @property
+    def _clock_due(self) -> bool:
+        return len(self._state.observed_us) >= self._config.clock_every_items
 
     def _maintain(self) -> None:
-        """What happens every so many new items: the clock, merges, topics that fade, items that are forgotten."""
-        self._set_clock()
+        """What happens every so many new items: merges and topics that fade; now and then the clock, and items that are
+        forgotten."""
+        if clock := self._clock_due:
+            self._set_clock()
         self._merge_topics()
         self._fade_topics()
-        self._forget_items()
+        if clock:
+            self._forget_items()
 
     def _set_clock(self) -> None:
         """The middle of the observation times since the last time."""
@@ -526,12 +533,8 @@ class ClusterEngine:
     def _fade_topics(self) -> None:
         """Topics without a new item for too long, and the longest waiting where there are too many."""
         assert self._space is not None
-        waiting = sorted((self._space[topic_id].last_us, topic_id) for topic_id in self._topics)
         latest_us = self._state.clock_us - self._config.fade_after // timedelta(microseconds=1)
-        excess = len(waiting) - self._config.max_topics
-        for i, (heard_us, topic_id) in enumerate(waiting):
-            if heard_us >= latest_us and i >= excess:
-                break
+        for topic_id in self._space.waiting_longest(latest_us, self._config.max_topics):
             self._end(self._topics[topic_id], Life.FADED, self._next_seq())
 
     def _forget_items(self) -> None:

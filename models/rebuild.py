@@ -119,6 +119,8 @@ class ClusterRebuild(ClusterEngine):
         super().__init__(config, generation)
         self._last_seen = last_seen or LastSeen()
         self._forget_due = False
+        self._looked = False
+        """Since the last decision about an item, topics have been looked at for merges."""
         self._last_decided = 0
         self._numbers = 0
         """Distinct numbers of decisions so far."""
@@ -209,6 +211,7 @@ class ClusterRebuild(ClusterEngine):
 
     def _number(self, seq: int) -> None:
         """Whatever was to happen before this decision has been recorded before it."""
+        self._looked = False
         if self._forget_due:
             self._forget_due = False
             self._forget_items()
@@ -230,8 +233,8 @@ class ClusterRebuild(ClusterEngine):
             arrival, entry, topic, record.seq, event_us,
             similarity=record.similarity, echo_of=id_bytes(record.echo_of) if record.echo_of else None, is_new=is_new,
         )  # fmt: skip
-        if self._maintenance_due:
-            self._begin_maintenance()
+        if self._look_due:
+            self._begin_maintenance(self._clock_due)
 
     def _unknown(self, record: EnrichedItem, arrival: Arrival, tick: int) -> Entry:
         """What is known of an item whose first record is gone."""
@@ -246,11 +249,13 @@ class ClusterRebuild(ClusterEngine):
             entry.origin, entry.flags = int.from_bytes(id_bytes(record.echo_of)[8:], "big"), ECHO
         return entry
 
-    def _begin_maintenance(self) -> None:
+    def _begin_maintenance(self, clock: bool) -> None:
         """The clock goes on; merges and fading topics follow as they are recorded, items are forgotten after them."""
-        self._set_clock()
+        if clock:
+            self._set_clock()
+            self._forget_due = True
         self._next_round()
-        self._forget_due = True
+        self._looked = True
 
     def _ended_by(self, update: Ending) -> None:
         topic = self._topics.get(update.topic_id)
@@ -263,8 +268,8 @@ class ClusterRebuild(ClusterEngine):
         self.report.decisions += not by_deletion
         if topic is None:
             return
-        if not by_deletion and not self._forget_due and self._state.observed_us:
-            self._begin_maintenance()  # first records are missing: this is when topics were looked at
+        if not by_deletion and not self._looked and self._state.observed_us:
+            self._begin_maintenance(True)  # first records are missing: this is when topics were looked at
         winner = self._topics.get(update.merged_into) if update.merged_into else None
         if winner is not None:
             self._merge(winner, topic, update.seq)

@@ -2,13 +2,18 @@
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.clustering import TOPIC_TERMS, ClusterConfig, Point, TopicSpace, points, squared_weight
+from benchmarks import clustering as benchmark
+from benchmarks.labelled import synthetic_posts
+from models.clustering import TERMS_ALIKE, TOPIC_TERMS, ClusterConfig, Point, TopicSpace, points, squared_weight
+from models.embedding import EmbeddingCache, create
+from models.postings import Postings
 from models.topics import MEMBERS, Topic, direction, member_of, raised
 from streams.records import Engagement
 from tests.unit.test_engine import embedded
@@ -16,6 +21,8 @@ from tests.unit.test_engine import embedded
 D = 32
 HOUR = 3_600_000_000
 CONFIG = ClusterConfig(join_at=0.2, pair_at=0.25)
+INDEXED = replace(CONFIG, compared_topics=22)
+"""Some topics more than this are there in the tests below."""
 
 
 def some_points(seed: int, n: int) -> list[Point]:
@@ -30,8 +37,10 @@ def some_points(seed: int, n: int) -> list[Point]:
     return made
 
 
-def filled(seed: int, topics: int, members: int) -> tuple[TopicSpace, dict[str, list[Point]]]:
-    space, rng = TopicSpace(CONFIG, D), random.Random(seed)
+def filled(
+    seed: int, topics: int, members: int, config: ClusterConfig = CONFIG
+) -> tuple[TopicSpace, dict[str, list[Point]]]:
+    space, rng = TopicSpace(config, D), random.Random(seed)
     held: dict[str, list[Point]] = {}
     for i, point in enumerate(some_points(seed, topics + members)):
         if i < topics:
@@ -44,7 +53,8 @@ def filled(seed: int, topics: int, members: int) -> tuple[TopicSpace, dict[str, 
     return space, held
 
 
-def by_definition(members: list[Point], point: Point) -> float:
+def by_definition(members: list[Point], point: Point) -> tuple[float, float]:
+    """The similarity, and the cosine of the terms."""
     total = np.sum([m.vector for m in members], axis=0).astype(float)
     cosine = total @ point.vector / (np.linalg.norm(total) * np.linalg.norm(point.vector))
     counts: dict[str, float] = {}
@@ -55,18 +65,23 @@ def by_definition(members: list[Point], point: Point) -> float:
     length = math.sqrt(sum(v * v for v in counts.values()) * sum(v * v for v in own.values()))
     terms = sum(counts.get(t, 0) * w for t, w in own.items()) / length if length else 0.0
     days = max(0, point.at_us - max(m.at_us for m in members)) / (24 * HOUR)
-    return float(0.6 * cosine + 0.4 * terms - min(CONFIG.max_age_penalty, CONFIG.age_penalty * days))
+    return float(0.6 * cosine + 0.4 * terms - min(CONFIG.max_age_penalty, CONFIG.age_penalty * days)), terms
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10_000))
-def test_the_nearest_topic_is_the_one_that_is_nearest_by_definition(seed: int) -> None:
-    space, held = filled(seed, 20, 60)
-    asked = some_points(seed + 1, 12)
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([CONFIG, INDEXED]))
+def test_the_nearest_topic_is_the_one_that_is_nearest_by_definition(seed: int, config: ClusterConfig) -> None:
+    """Topics come, grow and go meanwhile; where there are many, those of one item need terms in common."""
+    space, held = filled(seed, 20, 30, config)
+    rng = random.Random(seed)
+    asked = some_points(seed + 1, 24)
     space.look_ahead(asked)
     for i, point in enumerate(asked):
-        best = max(held, key=lambda topic: by_definition(held[topic], point))
-        similarity = by_definition(held[best], point)
+        near = {topic: by_definition(members, point) for topic, members in held.items()}
+        if len(held) > config.compared_topics:
+            near = {t: v for t, v in near.items() if len(held[t]) > 1 or v[1] >= TERMS_ALIKE}
+        best = max(near, key=lambda topic: near[topic][0])
+        similarity = near[best][0]
         found = space.nearest(point, i)
         if similarity < (CONFIG.join_at if len(held[best]) > 1 else CONFIG.pair_at) - 1e-9:
             assert found is None
@@ -74,8 +89,93 @@ def test_the_nearest_topic_is_the_one_that_is_nearest_by_definition(seed: int) -
             assert found is not None
             assert found[0] == best
             assert found[1] == pytest.approx(similarity, abs=1e-9)
-        space.add(best, point)  # what was computed ahead is out of date from here on
-        held[best].append(point)
+        act = rng.random()  # what was computed ahead is out of date from here on
+        if act < 0.4:
+            space.add(best, point)
+            held[best].append(point)
+        elif act < 0.8:
+            space.found(f"n{i}", 100 + i, point)
+            held[f"n{i}"] = [point]
+        elif len(held) > 5:
+            gone = rng.choice(sorted(held))
+            space.drop(gone)
+            del held[gone]
+
+
+def test_candidates_by_index_lose_hardly_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a world of stories, against every topic that there is: recall of what an item joins."""
+    posts = synthetic_posts(600, 5)
+    nearest, asked, found = TopicSpace.nearest, 0, 0
+
+    def compared(self: TopicSpace, point: Point, ahead: int) -> tuple[str, float] | None:
+        nonlocal asked, found
+        given = nearest(self, point, ahead)
+        self._config = replace(self._config, compared_topics=10**9)
+        self._settle_size()
+        best = nearest(self, point, ahead)
+        self._config = replace(self._config, compared_topics=0)
+        self._settle_size()
+        asked += best is not None
+        found += best is not None and given == best
+        return given
+
+    monkeypatch.setattr(TopicSpace, "nearest", compared)
+    monkeypatch.setattr(benchmark, "ClusterConfig", lambda: ClusterConfig(compared_topics=0))
+    benchmark.alone(posts.sightings, create("onnx", threads=1), EmbeddingCache())
+    assert asked > 200
+    assert found >= 0.99 * asked
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8), st.integers(0, 4)), max_size=80))
+def test_postings_add_up_what_is_in_them(changes: list[tuple[int, int, int]]) -> None:
+    """A count of 0 takes a pair out."""
+    postings, truth, places = Postings(), dict[tuple[str, int], int](), dict[tuple[str, int], int]()
+    for number, slot, count in changes:
+        pair = (f"t{number}", slot)
+        if count and pair in truth:
+            postings.set(pair[0], places[pair], count)
+        elif count:
+            places[pair] = postings.add(*pair, count)
+        elif pair in truth:
+            place = places.pop(pair)
+            if (moved := postings.remove(pair[0], place)) >= 0:
+                places[pair[0], moved] = place
+        truth[pair] = count
+        truth = {key: n for key, n in truth.items() if n}
+    slots, sums = postings.products([(f"t{number}", number + 1) for number in range(6)])
+    expected: dict[int, int] = {}
+    for (term, slot), count in truth.items():
+        expected[slot] = expected.get(slot, 0) + count * (int(term[1:]) + 1)
+    assert dict(zip(slots.tolist(), sums.tolist(), strict=True)) == expected
+    assert len(postings) == len({term for term, _ in truth})
+
+
+def test_grown_topics_on_one_field_that_share_no_words_stay_apart() -> None:
+    def pairs(items: int, words: tuple[str, str]) -> list[tuple[str, str]]:
+        space = TopicSpace(ClusterConfig(), D)
+        [near] = some_points(1, 1)
+        for topic, word in zip("ab", words, strict=True):
+            space.found(topic, 0, Point(near.vector, near.square, (word,)))
+            for _ in range(items - 1):
+                space.add(topic, Point(near.vector, near.square, (word,)))
+        return space.alike(["a", "b"])
+
+    assert pairs(2, ("kernel", "senate")) == pairs(8, ("kernel", "kernel")) == [("a", "b")]
+    assert pairs(8, ("kernel", "senate")) == []
+
+
+def test_the_topics_that_have_waited_longest_go_first() -> None:
+    space, _ = filled(3, 8, 0)  # an item an hour
+    assert space.waiting_longest(3 * HOUR, 100) == ["t0", "t1", "t2"]
+    assert space.waiting_longest(3 * HOUR, 4) == ["t0", "t1", "t2", "t3"]
+    assert space.waiting_longest(0, 8) == []
+    for topic in ("t5", "t6", "t4"):
+        space.touch(topic, 0)
+    assert space.waiting_longest(0, 6) == ["t0", "t1"]
+    space.drop("t0")
+    space.touch("t3", 0)
+    assert space.waiting_longest(0, 5) == ["t1", "t2"]
 
 
 @settings(max_examples=20, deadline=None)

@@ -32,12 +32,15 @@ SMALL = ClusterConfig(
     join_at=0.5,
     pair_at=0.5,
     merge_at=0.42,
-    merge_every_items=7,
+    merge_every_items=4,
+    clock_every_items=8,
     fade_after=timedelta(hours=30),
     horizon=timedelta(days=3),
     max_topics=40,
 )
 """A config with which a few hundred items see merges, fading, expiry and both bounds."""
+INDEXED = replace(SMALL, compared_topics=6)
+"""The same where topics are now compared with all, now found by their terms."""
 
 
 def unit(seed: str, near: Sequence[float] | None = None, spread: float = 0.5) -> np.ndarray:
@@ -399,7 +402,7 @@ def test_topics_and_items_are_bounded() -> None:
     for i in range(300):
         running.apply([embedded(str(i), f"word{i} thing{i} name{i}", vector=unit(str(i)), hours=i / 100)])
     assert running.active_topics <= config.max_topics + config.merge_every_items
-    assert running.indexed_items <= config.max_items + config.merge_every_items
+    assert running.indexed_items <= config.max_items + config.clock_every_items
 
 
 def test_items_beyond_the_horizon_are_forgotten_and_their_state_goes() -> None:
@@ -533,12 +536,12 @@ def decode_all(state: dict[bytes, bytes]) -> dict[bytes, object]:
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(0, 10_000))
-def test_how_the_input_is_cut_into_calls_changes_no_decision(seed: int) -> None:
+@given(st.integers(0, 10_000), st.sampled_from([SMALL, INDEXED]))
+def test_how_the_input_is_cut_into_calls_changes_no_decision(seed: int, config: ClusterConfig) -> None:
     stream = world(seed)
     whole, parts = Log(), Log()
-    whole.take(engine(SMALL).apply(stream))
-    running = engine(SMALL)
+    whole.take(engine(config).apply(stream))
+    running = engine(config)
     for part in cut(random.Random(seed), stream):
         parts.take(running.apply(part))
     assert kinds(parts)[:2] == kinds(whole)[:2]
@@ -547,12 +550,12 @@ def test_how_the_input_is_cut_into_calls_changes_no_decision(seed: int) -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(0, 10_000))
-@example(183)  # the members of a topic that was merged away stood in another order than after a restart
-def test_an_engine_restored_from_its_state_goes_on_as_if_nothing_had_happened(seed: int) -> None:
+@given(st.integers(0, 10_000), st.sampled_from([SMALL, INDEXED]))
+@example(183, SMALL)  # the members of a topic that was merged away stood in another order than after a restart
+def test_an_engine_restored_from_its_state_goes_on_as_if_nothing_had_happened(seed: int, config: ClusterConfig) -> None:
     rng = random.Random(seed)
-    running, log = engine(SMALL), Log()
-    broken, again = engine(SMALL), Log()
+    running, log = engine(config), Log()
+    broken, again = engine(config), Log()
     for part in cut(rng, world(seed)):
         decisions = running.apply(part)
         log.take(decisions)
@@ -560,7 +563,7 @@ def test_an_engine_restored_from_its_state_goes_on_as_if_nothing_had_happened(se
         assert repeated == decisions
         again.take(repeated)
         if rng.random() < 0.3:
-            broken = engine(SMALL)
+            broken = engine(config)
             by_key = list(again.newest.items())
             rng.shuffle(by_key)
             for batch in batches(rng, by_key):

@@ -37,7 +37,13 @@ from trends.verify.verdict import judge
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DIMENSIONS = 16
 CONFIG = ClusterConfig(
-    join_at=0.5, pair_at=0.5, merge_at=0.42, merge_every_items=3, fade_after=timedelta(hours=20), max_topics=12
+    join_at=0.5,
+    pair_at=0.5,
+    merge_at=0.42,
+    merge_every_items=3,
+    clock_every_items=3,
+    fade_after=timedelta(hours=20),
+    max_topics=12,
 )
 STORE = PostgresConfig(dsns=("postgresql://nowhere",), generation="g1", dimensions=DIMENSIONS)
 STREAMS = (*RAW, HISTORY, EMBEDDED, ENRICHED, MENTIONS, UPDATES, SUMMARIES, SCORES)
