@@ -6,6 +6,7 @@ Left out is what moves records between them; the end-to-end test has that.
 from __future__ import annotations
 
 from benchmarks.clustering import alone
+from benchmarks.trends import of_world
 from connectors.synthetic import SyntheticOptions, World
 from models.embedding import EmbeddingCache, create
 from models.quality import Agreement
@@ -28,3 +29,12 @@ def test_the_stories_of_a_small_world_are_found() -> None:
     found = found_in(World(SyntheticOptions(items=1_200)))
     assert found.f1 >= FLOOR, found
     assert found.f1 < 0.995, "the world tells its truth"
+
+
+def test_bursts_have_a_story_behind_them_and_stories_burst() -> None:
+    rows = {row.name: row.values for row in of_world(World(SyntheticOptions(items=700)), lambda _: None).rows}
+    assert rows["trends"]["precision"] >= 0.9, rows
+    assert rows["topics"]["precision"] >= 0.95, rows
+    assert rows["either"]["recall"] >= 0.9, rows
+    assert rows["either"]["h after the fifth"] <= 1.0, rows
+    assert rows["either"]["h before the peak"] > 0.0, rows
