@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from streams.config import KafkaConfig
-from tests.vllm_server import serving
+from tests.vllm_server import chat_model, embedding_model, serving
 from trends.settings import Settings
 from trends.stack import Stack
 
@@ -69,5 +69,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 @pytest.fixture(scope="session")
 def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base of vLLM's API, with the packaged MiniLM (only for tests with the mark `vllm`)."""
-    with serving(tmp_path_factory.mktemp("vllm")) as url:
+    with serving(tmp_path_factory.mktemp("vllm"), embedding_model()) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def vllm_chat_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base of vLLM's API, with a language model of random weights (only for tests with the mark `vllm`)."""
+    folder = tmp_path_factory.mktemp("vllm-chat")
+    (folder / "model").mkdir()
+    with serving(folder, chat_model(folder / "model")) as url:
         yield url

