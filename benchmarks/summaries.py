@@ -204,7 +204,7 @@ def asked_of(batches: Sequence[Sequence[TopicUpdate]], summariser: CachedSummari
 def plainly(update: TopicUpdate, made: TopicSummary) -> TopicSummary:
     """What could be said without any summariser."""
     title = next((title for item in update.items if (title := title_of(item))), made.headline)
-    return replace(made, headline=title, summary=title, keywords=tuple(weights_of(update))[:8])
+    return replace(made, headline=title, summary=title, quotes=(), keywords=tuple(weights_of(update))[:8])
 
 
 def measured(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -13,10 +14,13 @@ from streams import metrics
 from streams.dead_letters import Received, apart, misplaced, now_utc
 from streams.forgotten import ForgottenFollower
 from streams.io import Outbox
-from streams.records import TopicUpdate
+from streams.producer import CatalogFollower
+from streams.records import TopicUpdate, TrendDefinition
 from streams.session import Session
 from streams.spec import FlowSpec
 from streams.table import SUMMARIES, SUMMARIZE_STATE, UPDATES
+
+MAX_CATEGORY_CHARS: Final = 100
 
 SPEC = FlowSpec(
     "summarize",
@@ -36,6 +40,8 @@ class SummarizeStep:
     """
 
     def __init__(self, session: Session, summariser: Summariser, forgotten: ForgottenFollower) -> None:
+        self._categories: dict[str, str] = {}
+        self._catalogue = CatalogFollower(session.kafka, session.generation, self._define)
         self._forgotten = forgotten
         self._seen = 0
         self._gone: set[str] = set()
@@ -43,11 +49,12 @@ class SummarizeStep:
         self._address = session.address
         self._session = session
         self._summariser = summariser
-        self.engine = SummarizeEngine(summariser, now_utc)
+        self.engine = SummarizeEngine(summariser, now_utc, categories=self._categories)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="summarize")
 
     def __call__(self, decoded: Decoded[TopicUpdate]) -> Outbox:
         out = outbox(decoded, self._address)
+        self._catalogue.poll()
         good, letters = apart(decoded.oks, SPEC.name, self._fault)
         out.records.extend(self._address.dead_letters(letters))
         updates = self._without_forgotten([r.record for r in good])
@@ -61,10 +68,28 @@ class SummarizeStep:
         metrics.SUMMARIES_OWED.set(self.engine.owed)
         return out
 
+    def catch_up(self) -> None:
+        """Reads what steers it to the present end.
+
+        Raises:
+            UnavailableError: the broker does not answer, or a stream does not exist (`trends streams apply`).
+        """
+        self.engine.finish_restore()
+        self._forgotten.catch_up()
+        self._catalogue.catch_up()
+
     def close(self) -> None:
         """Ends what is under way; the engine is of no use any more."""
+        self._catalogue.close()
         self._summariser.close()
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _define(self, definition: TrendDefinition) -> None:
+        """Retired subjects keep their category: their items are still there."""
+        if definition.category:
+            self._categories[definition.trend_id] = definition.category[:MAX_CATEGORY_CHARS]
+        else:
+            self._categories.pop(definition.trend_id, None)
 
     def _applied(self, updates: list[TopicUpdate]) -> Summarised:
         begun = self._thread.submit(self.engine.apply, updates, self._forgotten.now.hashed)
@@ -94,8 +119,7 @@ def wire(session: Session, summariser: Summariser) -> Wired:
     step = SummarizeStep(session, summariser, forgotten)
 
     def restored() -> None:
-        step.engine.finish_restore()
-        forgotten.catch_up()
+        step.catch_up()
         session.due = step.engine.waiting
 
     def close() -> None:

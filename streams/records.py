@@ -330,6 +330,8 @@ class TopicSummary(Record, frozen=True, kw_only=True):
     """Names as the items write them."""
     lang: Name | None = None
     """The language of most of what leads the topic (ISO 639-1); None: it cannot be told."""
+    category: Name | None = None
+    """That of the tracked subjects that most of its items belong to."""
     method: Slug
     """``extractive`` or ``llm``."""
     model: Short

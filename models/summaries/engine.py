@@ -6,7 +6,7 @@ Pure but for the summariser that it asks; time comes from a clock that is passed
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -116,6 +116,7 @@ class SummarizeEngine:
 
     Args:
         clock: gives ``created_at``, and when owed summaries are tried again.
+        categories: of tracked subjects, by trend; may change at any time.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class SummarizeEngine:
         summariser: Summariser,
         clock: Callable[[], datetime],
         *,
+        categories: Mapping[str, str] | None = None,
         max_topics: int = MAX_TOPICS,
         max_owed: int = MAX_OWED,
     ) -> None:
@@ -130,6 +132,7 @@ class SummarizeEngine:
             raise ValueError(f"max_topics ({max_topics}) and max_owed ({max_owed}) must be at least 1")
         self._summariser = summariser
         self._clock = clock
+        self._categories = {} if categories is None else categories
         self._max_topics = max_topics
         self._max_owed = max_owed
         self._topics: OrderedDict[str, _Last] = OrderedDict()
@@ -203,7 +206,7 @@ class SummarizeEngine:
                 write(update.topic_id, self._postponed(update.topic_id, attempt, now))
                 continue
             settled = _settled(summary, self._topics.get(update.topic_id), update, forgotten)
-            summaries.append(_record(update, settled, attempt, now))
+            summaries.append(_record(update, settled, labels.category_of(update, self._categories), attempt, now))
             write(update.topic_id, self._keep(update.topic_id, _last_of(update, summaries[-1])))
         for topic_id in self._too_many_owed():
             homes[topic_id] = self._topics[topic_id].trend_id
@@ -287,7 +290,7 @@ def _settled(found: Summary, last: _Last | None, update: TopicUpdate, forgotten:
     return replace(found, headline=last.headline, headline_of=last.headline_of)
 
 
-def _record(update: TopicUpdate, found: Summary, attempt: int, now: datetime) -> TopicSummary:
+def _record(update: TopicUpdate, found: Summary, category: str | None, attempt: int, now: datetime) -> TopicSummary:
     return TopicSummary(
         generation=update.generation,
         topic_id=update.topic_id,
@@ -299,6 +302,7 @@ def _record(update: TopicUpdate, found: Summary, attempt: int, now: datetime) ->
         keywords=found.keywords,
         entities=found.entities,
         lang=found.lang,
+        category=category,
         method=found.method,
         model=found.model,
         confidence=found.confidence,

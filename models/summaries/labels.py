@@ -204,6 +204,26 @@ def _names(text: str, small: Container[str]) -> list[str]:
     return [name for name in names if len(name) > 1]
 
 
+# --------------------------------------------------------------------------------------------------------- category
+
+_CATEGORY_SHARE: Final = 1 / 3
+"""Of a topic's items, so many have a home trend of the category."""
+
+
+def category_of(update: TopicUpdate, categories: Mapping[str, str]) -> str | None:
+    """The category of the tracked subjects that most of a topic's items have as their home; None: too few have one.
+
+    Args:
+        categories: by trend, as the catalogue says.
+    """
+    counts: Counter[str] = Counter()
+    for trend_id, items in update.trends.items():
+        if trend_id in categories:
+            counts[categories[trend_id]] += items
+    best = min(counts, key=lambda name: (-counts[name], name), default=None)
+    return best if best is not None and counts[best] >= _CATEGORY_SHARE * max(1, update.size) else None
+
+
 # --------------------------------------------------------------------------------------------------------- language
 
 _LISTED_ZIPF: Final = 5.0

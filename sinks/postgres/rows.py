@@ -184,7 +184,7 @@ TOPIC_SUMMARIES: Final = Table(
         Group(
             ("version", "attempt"),
             ("bucket", "version", "attempt", "trend_id", "headline", "headline_of", "summary", "quotes", "keywords",
-             "entities", "lang", "method", "model", "confidence", "fallback", "cached", "created_at"),
+             "entities", "lang", "category", "method", "model", "confidence", "fallback", "cached", "created_at"),
         ),
     ),
 )  # fmt: skip
@@ -299,7 +299,8 @@ class RowBuilder:
         row = (
             r.topic_id,
             bucket_of(r.trend_id), r.topic_seq, r.attempt, r.trend_id, r.headline[: self._config.title_chars],
-            r.headline_of, r.summary[: self._config.body_chars], r.quotes, r.keywords, r.entities, r.lang, r.method,
+            r.headline_of, r.summary[: self._config.body_chars], r.quotes, r.keywords, r.entities, r.lang, r.category,
+            r.method,
             r.model, None if r.confidence is None else _finite("confidence", r.confidence), r.fallback, r.cached,
             r.created_at,
         )  # fmt: skip

@@ -90,6 +90,7 @@ def examples() -> list[Record]:
         TopicSummary(
             generation="g1", topic_id=topic_id, trend_id="term:orbit", headline="Orbit lands", headline_of=item_id,
             summary="It did.", quotes=(item_id,), keywords=("orbit", "moon"), entities=("Orbit",), lang="en",
+            category="science",
             method="extractive", model="extractive-2", confidence=0.5, fallback="ungrounded", cached=False,
             topic_seq=43, attempt=1, created_at=later,
         ),

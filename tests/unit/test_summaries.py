@@ -141,6 +141,19 @@ def test_names_are_what_most_items_write_with_capitals() -> None:
     assert entities_of(topic("storm closes harbour", "harbour closed by storm")) == ()
 
 
+def test_the_category_is_that_of_the_subjects_that_most_items_belong_to() -> None:
+    categories = {"harbours": "transport", "railways": "transport", "operas": "culture"}
+    log = Log(categories=categories)
+
+    def grouped(size: int, **trends: int) -> TopicUpdate:
+        return replace(grown(size), trends={"term:lindau": 1, **trends})
+
+    assert log.take(grouped(12, harbours=3, railways=2, operas=4)).summaries[0].category == "transport"
+    assert log.take(grouped(24, harbours=3, railways=2, operas=4)).summaries[0].category is None
+    categories["harbours"] = "boats"
+    assert log.take(grouped(48, harbours=30)).summaries[0].category == "boats"
+
+
 @pytest.mark.parametrize(
     ("lang", "titles"),
     [
