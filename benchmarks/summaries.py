@@ -40,12 +40,12 @@ from connectors import connector_of
 from connectors.base import Sighting, routing
 from models.clustering import ClusterConfig
 from models.embed_step import EmbedEngine
-from models.embedding import EmbeddingCache, create
+from models.embedding import Embedder, EmbeddingCache, create
 from models.engine import ClusterEngine
 from models.routing import Router
 from models.summaries import SummarizeEngine, Summary, extract
 from models.summaries.base import words_in
-from models.summaries.cached import CachedSummariser, MemoryStore
+from models.summaries.cached import CachedSummariser, MemoryStore, SummaryStore
 from models.summaries.extractive import sentences_of
 from models.summaries.labels import title_of, weights_of
 from models.summaries.llm import ChatModel, Told
@@ -92,47 +92,56 @@ def run(args: argparse.Namespace, tell: Callable[[str], None]) -> Scores:
         if args.data
         else synthetic_posts(args.items or ITEMS, args.seed)
     )
-    said, replayed = clustered(posts, tell)
-    last, changes = summarised(said.batches)
-    members: dict[str, list[Sighting]] = defaultdict(list)
-    for seen in posts.sightings:
-        members[said.placed.final(said.placed.topics[seen.item_id])].append(seen)
-    rows = (
-        measured("leading title, heaviest terms", [plainly(u, s) for u, s in last.values()], members, posts, {}),
-        measured("extractive", [s for _, s in last.values()], members, posts, changes),
-    )
+    embedder, cache = create("onnx"), EmbeddingCache(max(1, len(posts.sightings)))
+    began = time.perf_counter()
+    said, replayed = (clustered(posts, embedder, cache, chunk) for chunk in (CHUNK, OTHER_CHUNK))
+    embedder.close()
+    tell(f"clustered twice: {2 * len(posts.sightings) / (time.perf_counter() - began):,.0f} posts/s")
     model, store = Counted(), MemoryStore(max(1, len(posts.sightings)))
     facts: dict[str, object] = {}
-    for name, batches in (("calls", said.batches), ("calls of a replay", replayed.batches)):
-        before = model.calls
-        asked = asked_of(batches, CachedSummariser(model, store, lambda: CLOCK))
-        calls = model.calls - before
+    for name, each in (("calls", said), ("calls of a replay", replayed)):
+        asked, calls = calls_of(each, model, store)
         facts[f"{name} per 1,000 items"] = round(1_000 * calls / len(posts.sightings), 1)
         facts[f"{name}, cache hits"] = f"{1 - calls / max(1, asked):.3f} of {asked:,}"
     if not args.models_only:
         facts |= through_pipeline(posts, tell)
-    return Scores("summaries", rows, {"data": posts.name, "posts": len(posts.sightings), "seed": args.seed} | facts)
+    return Scores(
+        "summaries",
+        rows_of(posts, said),
+        {"data": posts.name, "posts": len(posts.sightings), "seed": args.seed} | facts,
+    )
 
 
-def clustered(posts: Posts, tell: Callable[[str], None]) -> tuple[Said, Said]:
-    """The updates of the same posts in the same order, cut in two ways."""
-    embedder, cache = create("onnx"), EmbeddingCache(max(1, len(posts.sightings)))
-    runs = []
-    for chunk in (CHUNK, OTHER_CHUNK):
-        began, said, route = time.perf_counter(), Said(), routing(Router())
-        embed, cluster = EmbedEngine(embedder, cache), ClusterEngine(ClusterConfig(), "bench")
-        observations = [seen.routed(route(seen)) for seen in posts.sightings]
-        for begin in range(0, len(observations), chunk):
-            decided = cluster.apply(embed.apply(observations[begin : begin + chunk]))
-            said.batches.append(decided.updates)
-            said.placed.topics.update(
-                (e.item.item_id, e.topic_id) for e in decided.enriched if e.change is Change.FIRST
-            )
-            said.placed.merged.update((u.topic_id, u.merged_into) for u in decided.updates if u.merged_into)
-        tell(f"batches of {chunk}: {len(observations) / (time.perf_counter() - began):,.0f} posts/s")
-        runs.append(said)
-    embedder.close()
-    return runs[0], runs[1]
+def clustered(posts: Posts, embedder: Embedder, cache: EmbeddingCache, chunk: int) -> Said:
+    """The updates of posts in their order, cut into batches."""
+    said, route = Said(), routing(Router())
+    embed, cluster = EmbedEngine(embedder, cache), ClusterEngine(ClusterConfig(), "bench")
+    observations = [seen.routed(route(seen)) for seen in posts.sightings]
+    for begin in range(0, len(observations), chunk):
+        decided = cluster.apply(embed.apply(observations[begin : begin + chunk]))
+        said.batches.append(decided.updates)
+        said.placed.topics.update((e.item.item_id, e.topic_id) for e in decided.enriched if e.change is Change.FIRST)
+        said.placed.merged.update((u.topic_id, u.merged_into) for u in decided.updates if u.merged_into)
+    return said
+
+
+def rows_of(posts: Posts, said: Said) -> tuple[Measures, Measures]:
+    """Leading titles and heaviest terms alone, and the extractive way."""
+    last, changes = summarised(said.batches)
+    members: dict[str, list[Sighting]] = defaultdict(list)
+    for seen in posts.sightings:
+        members[said.placed.final(said.placed.topics[seen.item_id])].append(seen)
+    return (
+        measured("leading title, heaviest terms", [plainly(u, s) for u, s in last.values()], members, posts, {}),
+        measured("extractive", [s for _, s in last.values()], members, posts, changes),
+    )
+
+
+def calls_of(said: Said, model: Counted, store: SummaryStore) -> tuple[int, int]:
+    """How many summaries are asked of the model or its cache, and how many of the model."""
+    before = model.calls
+    asked = asked_of(said.batches, CachedSummariser(model, store, lambda: CLOCK))
+    return asked, model.calls - before
 
 
 def through_pipeline(posts: Posts, tell: Callable[[str], None]) -> dict[str, object]:

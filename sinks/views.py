@@ -64,6 +64,14 @@ class TopicBrief:
     """Up to five items that stand for it, nearest to its centre first."""
     items: int | None = None
     """Where it is listed under a trend: items of that trend in the window asked for."""
+    entities: tuple[str, ...] = ()
+    """Names as the items write them."""
+    lang: str | None = None
+    category: str | None = None
+    method: str | None = None
+    """``extractive`` or ``llm``; None until it was summarised."""
+    fallback: str | None = None
+    """Why it is extractive although a model was to write it."""
 
 
 @dataclass(frozen=True, slots=True)

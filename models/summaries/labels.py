@@ -147,7 +147,7 @@ def _same(a: str, b: str) -> bool:
 
 # --------------------------------------------------------------------------------------------------------- entities
 
-_WORD = re.compile(r"[^\W_]+(?:[.'’&\-][^\W_]+)*")
+_WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:[.'’&\-][^\W_]+)*")
 
 
 def entities_of(update: TopicUpdate) -> tuple[str, ...]:

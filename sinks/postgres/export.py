@@ -75,13 +75,15 @@ KINDS: Final[dict[str, Kind]] = {
     "topics": Kind(
         columns={
             "topic_id": "text", "trend_id": "text", "headline": "text", "summary": "text", "keywords": "texts",
-            "method": "text", "life": "text", "merged_into": "text", "size": "int", "publishers": "int",
+            "entities": "texts", "lang": "text", "category": "text", "method": "text", "fallback": "text",
+            "life": "text", "merged_into": "text", "size": "int", "publishers": "int",
             "sources": "json", "trends": "json", "terms": "json", "leading_items": "json", "items": "int",
             "echoes": "int", **_ENGAGEMENT, "rank": "float", "first_seen": "time", "last_seen": "time",
             "version": "int",
         },
         key={"topic_id": "text"},
-        source="(SELECT t.*, s.headline, s.summary, s.keywords, s.method FROM {g}.topics t "
+        source="(SELECT t.*, s.headline, s.summary, s.keywords, s.entities, s.lang, s.category, "
+        "s.method, s.fallback FROM {g}.topics t "
         "LEFT JOIN {g}.topic_summaries s USING (topic_id)) t",
         time="last_seen",
         filters={"trend": "trend_id = $$", "source": "sources ? $$"},

@@ -633,7 +633,8 @@ class PostgresReader:
         rows = await self._ask(
             "briefs",
             "SELECT t.topic_id, t.version, t.trend_id, t.life, t.size, t.publishers, t.points, t.comments, "
-            "t.first_seen, t.last_seen, t.leading_items, t.terms, s.headline, s.summary, s.keywords "
+            "t.first_seen, t.last_seen, t.leading_items, t.terms, s.headline, s.summary, s.keywords, "
+            "s.entities, s.lang, s.category, s.method, s.fallback "
             "FROM {g}.topics t LEFT JOIN {g}.topic_summaries s USING (topic_id) WHERE t.topic_id = ANY($1)",
             list(topic_ids),
         )
@@ -823,6 +824,11 @@ def topic_brief(row: Mapping[str, Any]) -> TopicBrief:
         trend_id=row["trend_id"],
         life=row["life"],
         leading=leading,
+        entities=tuple(row["entities"] or ()),
+        lang=row["lang"],
+        category=row["category"],
+        method=row["method"],
+        fallback=row["fallback"],
     )
 
 

@@ -55,6 +55,7 @@ class World:
             msgspec.structs.replace(
                 summary(config, 1, 100), topic_id="topic-a", trend_id="term:phone", headline="Phones burn",
                 summary="Makers recall handsets whose battery overheats.", keywords=("battery", "recall"),
+                entities=("Acme Phone",), lang="en", category="electronics", fallback="budget",
             ),
             self.score("term:phone", END - HOUR, (0, 0, 1, 7), rank=9.0, burst=4.0, version=8),
             self.score("rust", END, (2, 2), rank=5.0, burst=1.0, version=4),

@@ -108,6 +108,9 @@ async def test_merged_topic_is_reached_by_both_ids_and_shows_all_items(reader: P
     assert gone is not None
     assert gone.brief == kept.brief
     assert (kept.asked_id, gone.asked_id) == ("topic-a", "topic-b")
+    brief = kept.brief
+    assert (brief.entities, brief.lang, brief.category) == (("Acme Phone",), "en", "electronics")
+    assert (brief.method, brief.fallback) == ("extractive", "budget")
     assert kept.merged_ids == ("topic-b",)
     assert {m.item_id for m in kept.members} == {f"item-{n}" for n in range(8)}
     assert kept.members[0].item_id == "item-0"

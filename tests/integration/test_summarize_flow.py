@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ from confluent_kafka.admin import AdminClient
 from sinks.postgres import migrate
 from streams.admin import StreamAdmin
 from streams.broker import end_offsets
-from streams.codec import decode
+from streams.codec import decode, encode
 from streams.io import Addresser
-from streams.records import TopicSummary
-from streams.table import SUMMARIES, UPDATES
+from streams.records import TopicSummary, TrendDefinition
+from streams.table import CATALOG, SUMMARIES, UPDATES
 from streams.whole import read_whole
 from tests.conftest import LocalStack
 from tests.unit.chat_server import ChatRequest, ChatServer
@@ -28,6 +29,7 @@ from tests.unit.topics import topic
 from tests.waiting import until
 from trends.settings import Settings, environment_of, load_settings
 
+NOW = datetime(2016, 9, 8, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
 TITLES = (
     "Harbour of Lindau opens for boats",
@@ -67,6 +69,13 @@ class World:
         out = Addresser(kafka, self.settings.generation).record(UPDATES, update, name, update.trend_id)
         producer = Producer(kafka.client())
         producer.produce(out.stream, out.value, out.key, out.partition, headers=out.headers)  # type: ignore[arg-type]
+        producer.flush()
+
+    def track(self, definition: TrendDefinition) -> None:
+        producer = Producer(self.settings.kafka().client())
+        producer.produce(
+            CATALOG.physical(self.settings.kafka(), ""), encode(definition), definition.trend_id.encode(), 0
+        )
         producer.flush()
 
     def said(self, name: str) -> list[TopicSummary]:
@@ -152,10 +161,12 @@ def test_while_the_model_is_away_topics_are_said_extractively_and_later_anew_tho
 
 def test_another_process_finds_what_was_asked_before(world: World, server: ChatServer) -> None:
     world.kill()
+    world.track(TrendDefinition(trend_id="term:iphone", title="x", category="transport", updated_at=NOW, version=1))
     world.start()
     before = len(server.requests)
     world.send("again")
     until(lambda: bool(world.said("again")))
     (said,) = world.said("again")
+    assert said.category == "transport"
     assert (said.method, said.cached) == ("llm", True)
     assert len(server.requests) == before

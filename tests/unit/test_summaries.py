@@ -138,6 +138,7 @@ def test_names_are_what_most_items_write_with_capitals() -> None:
         "Why Lindau Loves Its Harbour And Erika Miller",
     )
     assert entities_of(update) == ("Erika Miller", "Lindau")
+    assert entities_of(topic("Fine for Galaulan: 300,000 francs", "Galaulan 300,000 in debt")) == ("Galaulan",)
     assert entities_of(topic("storm closes harbour", "harbour closed by storm")) == ()
 
 

@@ -288,6 +288,8 @@ def topic_page(view: TopicView) -> RenderableType:
         parts += [Text(), Text(plain(brief.summary))]
     if brief.keywords:
         parts.append(Text(" · ".join(plain(k) for k in brief.keywords), "cyan"))
+    if brief.entities:
+        parts.append(Text(", ".join(plain(name) for name in brief.entities), "dim"))
     parts += [
         Text(),
         Text(
