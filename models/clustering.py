@@ -92,7 +92,7 @@ class ClusterConfig:
     """A topic without a new item for so long (event time) takes no more."""
     max_topics: int = 10_000
     """Topics that take items, at most: beyond it those that have waited longest fade."""
-    compared_topics: int = 8_192
+    compared_topics: int = 1_024
     """With more topics than this, those of one item are candidates only where they share terms with the item."""
     copy_at: float = 0.95
     """Cosine of embeddings at which an item is an echo of a recent member of its topic."""
