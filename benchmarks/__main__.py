@@ -19,9 +19,11 @@ BENCHMARKS = {
     "verify": "how fast an audit is and in how much memory, against reading the same streams alone",
     "scale": "two processes against one, and what transactions and state cost",
     "recovery": "reading state back from the log after many updates a key, and a stand-by's take-over",
+    "echoes": "copies found against known copies, by kind",
     "clustering": "topics against known stories, in several orders; models alone and through the pipeline",
     "trends": "bursts against the stories of the synthetic world; of a file, the first ten at every midnight",
     "summaries": "summaries and labels against the items of their topics; how often a model would be asked",
+    "engine": "the cluster engine alone with 5,000, 50,000 and 200,000 active topics, vectors given",
     "pipeline": "end to end, against the bare embedder and against encode-512-then-INSERT-one-by-one",
 }
 """Each is a module of this package with ``run(args, tell) -> Result``, or ``Scores`` where quality is measured."""

@@ -108,7 +108,14 @@ def _read(path: Path, label: str, columns: Mapping[str, str]) -> Posts:
 def synthetic_posts(items: int, seed: int) -> Posts:
     """The synthetic world, with the topics that it knows."""
     world = World(SyntheticOptions(items=items, seed=seed))
-    seen = {sighting.external_id: sighting for sighting in reversed(list(world))}
-    posts = tuple(reversed(seen.values()))
+    posts = tuple(first_sightings(world).values())
     labels = {item_id_of(p.source, p.external_id): world.truth[p.external_id].topic for p in posts}
     return Posts("the synthetic world", posts, labels)
+
+
+def first_sightings(world: World) -> dict[str, Sighting]:
+    """Each item as it was first seen, by external id, in that order."""
+    seen: dict[str, Sighting] = {}
+    for sighting in world:
+        seen.setdefault(sighting.external_id, sighting)
+    return seen

@@ -1144,6 +1144,8 @@ SURNAME_TAILS: Final = _words(
     """ak ano berg by dal een ek elli er eux ez gaard hof ic ik ini ison ley low man ov ski sson stad sten ten ult
     une vik"""
 )
+AGENCIES: Final = ("Northwire", "Meridian Press", "Harbour News Agency", "Continental Desk")
+"""Whose texts are told by many sites. Invented."""
 SITE_HEADS: Final = _words(
     """daily morning evening weekly north south harbour city metro open global prime first plain blue green red
     silver rapid clear deep bright signal under over cross inter trade field civic river summit"""

@@ -82,6 +82,12 @@ TICK_SIGHTINGS_S: Final = 0.2
 """At a pace, a batch is what comes in so long."""
 
 
+COPIES: Final = ("url", "exact", "syndicated", "near-duplicate")
+"""The same page by another link; the same headline elsewhere; with the site's or an agency's name; edited."""
+RETOLD: Final = "retold"
+"""Told in the same frame as an item before it, some words apart: readers would not agree on whether it is a copy."""
+
+
 class Truth(NamedTuple):
     """What an item really belongs to."""
 
@@ -89,6 +95,10 @@ class Truth(NamedTuple):
     """The story; an item of the noise is a topic of its own."""
     trend: str | None
     """The slug of the story's subject; None for noise."""
+    copy_of: str | None = None
+    """The external id of the first item with its words."""
+    how: str | None = None
+    """How it copies: one of ``COPIES``; or ``RETOLD``."""
 
 
 class _Cursor(Struct, frozen=True):
@@ -207,6 +217,8 @@ class _Story:
     subject: _Subject
     event: lexicon.Event
     slots: Mapping[str, str]
+    told: dict[str, str] = field(default_factory=dict)
+    """Frames and headlines so far, with the item that had them first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +425,7 @@ class _Simulation:
     def _told(self, story: _Story, at_s: float) -> _Item:
         """An item in which some site tells the story its own way."""
         dice, domain = self._dice, story.subject.domain
-        frame = dice.pick(story.event.titles)
+        frame = first_frame = dice.pick(story.event.titles)
         told = set(_SLOT.findall(frame))
         if not told & {"o", "u", "c"}:
             frame = f"{frame} {dice.pick(lexicon.MATTERS)}"  # a headline says what it is about
@@ -430,7 +442,14 @@ class _Simulation:
             if dice.chance(0.2):
                 sentences.append(dice.pick(domain.asides))
             body = " ".join(dict.fromkeys(sentences))
+        this = self._external_id()
+        same_frame = story.told.setdefault(f"frame {first_frame}", this)
+        same_title = story.told.setdefault(title, this)
         truth = Truth(story.topic, story.subject.slug)
+        if same_title != this:
+            truth = truth._replace(copy_of=same_frame, how="exact")
+        elif same_frame != this:
+            truth = truth._replace(copy_of=same_frame, how=RETOLD)
         return self._item(at_s, title, body, truth, story, domain.name, Kind.ARTICLE)
 
     def _noise(self, at_s: float) -> _Item:
@@ -492,30 +511,42 @@ class _Simulation:
         }
 
     def _echo(self, original: _Item, at_s: float) -> _Item:
-        """A copy: the same page under a tracking link, the text under another roof, or a lightly edited title."""
+        """A copy: the same page by another link, the text under another roof, or a lightly edited title."""
         dice, seen = self._dice, original.seen
         site = dice.pick(self._sites)
         title, body, url = seen.title, seen.body, seen.url
+        name = site.split(".")[0].capitalize()
+        editor = Dice(f"{self._key}/{seen.external_id}/{self._items}")  # how it is edited moves nothing else
         way = dice.random()
         if way < 0.4:
-            url = f"{seen.url}?utm_source={site.split('.')[0]}&utm_medium=feed"
+            how, url = "url", _linked(editor, str(seen.url), name.lower())
             if dice.chance(0.5):
-                title = f"{title} | {site.split('.')[0].capitalize()}"
+                title = f"{title} | {name}"
+        elif way < 0.6:
+            how, url = "exact", None
+        elif way < 0.7:
+            how, url = "syndicated", None
+            agency = editor.pick(lexicon.AGENCIES)
+            title = editor.pick(("{t} - {s}", "{t} | {s}", "{t} ({a})", "{a}: {t}")).format(t=title, s=name, a=agency)
+            body = f"({agency}) {body}" if body else ""
         else:
-            url = None
-            if way > 0.7:
-                title = dice.pick(("Breaking: ", "Report: ", "Update: ")) + title
-                body = body.split(". ")[0]
-        return self._item(
-            at_s, title, body, original.truth, original.story, seen.category, seen.kind, site=site, url=url
-        )
+            how, url = "near-duplicate", None
+            prefix = dice.pick(("Breaking: ", "Report: ", "Update: "))
+            title, body = _edited(editor, title, prefix), body.split(". ")[0]
+        first = original.truth.copy_of or seen.external_id
+        truth = original.truth._replace(copy_of=first, how=how)
+        return self._item(at_s, title, body, truth, original.story, seen.category, seen.kind, site=site, url=url)
+
+    def _external_id(self) -> str:
+        """Of the item that is being made."""
+        return hashlib.sha256(f"{self._key}/{self._items}".encode()).hexdigest()[:16]
 
     def _item(
         self, at_s: float, title: str, body: str, truth: Truth, story: _Story | None, category: str | None, kind: Kind,
         site: str | None = None, url: str | None = None,
     ) -> _Item:  # fmt: skip
         dice = self._dice
-        external_id = hashlib.sha256(f"{self._key}/{self._items}".encode()).hexdigest()[:16]
+        external_id = self._external_id()
         site = site or dice.pick_early(self._sites)
         points = dice.log_normal(8.0, 1.4, 0.0, 50_000.0)
         final = Engagement(
@@ -583,6 +614,36 @@ _CHOICE = re.compile(r"\[([^\]]+)\]")
 _SLOT = re.compile(r"\{(\w+)\}")
 _ARTICLE = re.compile(r"\b([Aa])(?= [aeioAEIO])")
 _AFTER_STOP = re.compile(r"([.!?] )([a-z])")
+
+
+def _linked(editor: Dice, url: str, site: str) -> str:
+    """Another link to the same page, as feeds, phones and caches of pages have it."""
+    host, _, path = url.removeprefix("https://").partition("/")
+    return editor.pick(
+        (
+            f"{url}?utm_source={site}&utm_medium=feed",
+            f"{url}?utm_source={site}&fbclid={editor.below(10**9)}",
+            f"https://m.{host}/{path}?utm_source={site}",
+            f"http://www.{host}/{path}/amp?utm_source={site}",
+            f"{url}/?utm_source={site}#comments",
+        )
+    )
+
+
+def _edited(editor: Dice, title: str, prefix: str) -> str:
+    """A title as another editor leaves it."""
+    words = title.split(" ")
+    at = 1 + editor.below(len(words) - 1)
+    return editor.pick(
+        (
+            prefix + title,
+            prefix + title,
+            f"{title} {editor.pick(('(updated)', '- live', '| what we know', 'today'))}",
+            " ".join([*words[:at], editor.pick(("now", "also", "reportedly")), *words[at:]]),
+            title.upper(),
+            " ".join(words[:-1]) + " ..." if len(words) > 6 else f"{title}...",
+        )
+    )
 
 
 def _part(total: Engagement, share: float) -> Engagement:

@@ -232,6 +232,11 @@ class ItemIndex:
         """The 16 bytes of a row's item id."""
         return (self._high[row] << 64 | self._low[row]).to_bytes(16, "big")
 
+    def first_of(self, row: int) -> bytes:
+        """The id of what a copy of a row's item copies: of the item itself, or of what that one was an echo of."""
+        origin = self._link[row] if self._text[row] & ECHO else 0
+        return self.id_of_origin(origin) or self.id_at(row)
+
     def id_of_origin(self, origin: int) -> bytes | None:
         """The whole id of an original by its low half; None where it has been forgotten."""
         row = self._by_id.find(origin) if origin else -1

@@ -56,6 +56,7 @@ from models.topics import (
     direction,
     member_of,
     micros,
+    title_words,
 )
 from streams.ids import topic_id_of
 from streams.records import (
@@ -259,12 +260,12 @@ class ClusterEngine:
         seq = self._next_seq()
         entry, event_us = self._new_entry(arrival, tick)
         original = self._index.original(entry.text if arrival.copyable else 0, entry.url)
-        echo_of = self._index.id_at(original) if original >= 0 else None
+        echo_of = self._index.first_of(original) if original >= 0 else None
         topic, similarity = self._join(arrival, echo_of, original)
         is_new = topic is None
         if topic is None:
             topic, similarity = self._found(arrival, event_us, self._new_topic_id(item.item_id, seq)), 1.0
-        elif echo_of is None and (member := topic.copied_by(arrival.point.vector, self._config.copy_at)):
+        elif echo_of is None and (member := self._copied(arrival, topic)):
             echo_of = id_bytes(member.item_id)
         similarity = round(similarity, 4)
         self._enter(arrival, entry, topic, seq, event_us, similarity=similarity, echo_of=echo_of, is_new=is_new)
@@ -303,7 +304,8 @@ class ClusterEngine:
         entry.topic = id_bytes(topic.topic_id)
         entry.similarity = round(min(1.0, max(0.0, similarity)) * MAX_SIMILARITY)
         if echo_of is not None:
-            entry.origin, entry.url, entry.flags = int.from_bytes(echo_of[8:], "big"), 0, ECHO
+            entry.origin, entry.url = int.from_bytes(echo_of[8:], "big"), 0
+            entry.flags = ECHO | _originals(arrival, entry)
         else:
             entry.flags = _originals(arrival, entry)
         self._put(arrival.item_id, entry)
@@ -325,6 +327,11 @@ class ClusterEngine:
                 return topic, self._space.similarity(topic.topic_id, arrival.point)
         nearest = self._space.nearest(arrival.point, arrival.ahead)
         return (self._topics[nearest[0]], nearest[1]) if nearest else (None, 0.0)
+
+    def _copied(self, arrival: Arrival, topic: Topic) -> Member | None:
+        """The member of its topic of which an item is a near-duplicate."""
+        words = title_words(arrival.embedded.item) if arrival.copyable else frozenset[str]()
+        return topic.copied_by(arrival.point.vector, words, self._config.copy_at)
 
     def _new_topic_id(self, item_id: str, seq: int) -> str:
         topic_id = topic_id_of(self._generation, item_id)
@@ -399,7 +406,7 @@ class ClusterEngine:
             entry.url = _url_key(item)
             entry.flags = _originals(arrival, entry)
         else:
-            entry.flags = ECHO
+            entry.flags = ECHO | _originals(arrival, entry)
         self._put(arrival.item_id, entry)
         topic = self._topics.get(id_text(entry.topic))
         if topic is None:
@@ -731,5 +738,5 @@ def _url_key(item: Observation) -> int:
 
 
 def _originals(arrival: Arrival, entry: Entry) -> int:
-    """What later items may copy of this one."""
+    """What later items may copy of this one: of an echo, its text where nobody had it before."""
     return (TEXT_ORIGINAL if arrival.copyable else 0) | (URL_ORIGINAL if entry.url else 0)

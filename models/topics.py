@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, TypeVar
 
@@ -16,7 +17,7 @@ import msgspec
 import numpy as np
 
 from models.clustering import Fixed
-from models.text import clean_title, strip_markup
+from models.text import clean_title, strip_markup, tokens
 from streams.records import Engagement, LeadingItem, Observation
 
 MEMBERS: Final = 12
@@ -32,6 +33,14 @@ MAX_TRENDS: Final = 64
 """Home trends that a topic counts; later ones are not counted."""
 SHOWN_TRENDS: Final = 20
 SHOWN_TERMS: Final = 12
+LIKE_AT: Final = 0.75
+"""Members whose vectors are less alike are no near-duplicates, whatever their words."""
+WORDS_WITHIN: Final = 0.9
+"""In near-duplicates so much of the shorter title is in the longer one …"""
+WORDS_SHARED: Final = 0.7
+"""… and so much of all words is in both."""
+TITLES_CACHED: Final = 32_768
+"""Titles of members whose words are kept."""
 HALF_LIFE: Final = timedelta(days=1)
 """A topic's rank counts an item half as much for each day of age."""
 ENGAGEMENT_WEIGHT: Final = 0.02
@@ -162,6 +171,25 @@ def member_of(item: Observation, vector: bytes, joined: int) -> Member:
     )
 
 
+@lru_cache(maxsize=TITLES_CACHED)
+def words_of(title: str) -> frozenset[str]:
+    """The words of a cleaned title."""
+    return frozenset(tokens(title))
+
+
+def title_words(item: Observation) -> frozenset[str]:
+    """The words of an item's title, without what belongs to the site."""
+    return words_of(clean_title(item.title, item.publisher, item.url)[:TITLE_CHARS])
+
+
+def same_words(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether one title is the other lightly edited: cut, or with a few words more (containment and resemblance of
+    sets of words, Broder 1997)."""
+    both = len(one & other)
+    shorter = min(len(one), len(other))
+    return both >= WORDS_WITHIN * shorter > 0 and both >= WORDS_SHARED * (len(one) + len(other) - both)
+
+
 def publisher_key(item: Observation) -> int:
     """63 bits for who stands behind an item: its publisher, else its author at that source, else the source."""
     name = item.publisher.casefold() if item.publisher else f"{item.source}\x1f{item.author or ''}"
@@ -238,11 +266,15 @@ class Topic:
         scores = self._cosines(centroid)
         return sorted(places, key=lambda p: (-scores[p], self.members[p].joined))
 
-    def copied_by(self, vector: Fixed, copy_at: float) -> Member | None:
-        """The member of which an item with this vector is a near-duplicate."""
+    def copied_by(self, vector: Fixed, words: frozenset[str], copy_at: float) -> Member | None:
+        """The member of which an item with this vector, and these words in its title, is a near-duplicate."""
         scores = self._cosines(vector)
-        best = max(scores, key=lambda p: (scores[p], -self.members[p].joined), default=None)
-        return self.members[best] if best is not None and scores[best] >= copy_at else None
+        near = sorted((-score, self.members[p].joined, p) for p, score in scores.items() if score >= LIKE_AT)
+        for score, _, place in near:
+            member = self.members[place]
+            if -score >= copy_at or same_words(words, words_of(member.title)):
+                return member
+        return None
 
     def _cosines(self, vector: Fixed) -> dict[int, float]:
         """Exact in any order: dot products are whole numbers below 2^53, which float64 holds; lengths are int64."""

@@ -309,6 +309,41 @@ def test_a_copy_by_text_by_url_or_by_vector_is_an_echo_in_the_topic_of_its_origi
 
 
 @pytest.mark.parametrize(
+    ("title", "is_echo"),
+    [
+        ("Breaking: Federal Reserve raises rates again by half a point", True),
+        ("Federal Reserve raises rates again by half ...", True),
+        ("FEDERAL RESERVE RAISES RATES AGAIN BY HALF A POINT", True),
+        ("Federal Reserve raises rates again", False),
+        ("Federal Reserve raises rates again by a quarter after long talks", False),
+    ],
+)
+def test_a_lightly_edited_title_is_an_echo_and_a_retold_one_is_not(title: str, is_echo: bool) -> None:
+    near = unit("edited", FED)  # a cosine of about .8
+    original, edited = (
+        engine()
+        .apply([fed("1", "Federal Reserve raises rates again by half a point"), embedded("2", title, vector=near)])
+        .enriched
+    )
+    assert edited.topic_id == original.topic_id
+    assert edited.echo_of == (original.item.item_id if is_echo else None)
+
+
+def test_the_text_of_an_echo_is_known_for_as_long_as_that_of_its_original() -> None:
+    """Copies of an edited copy are laid to the first of them, whichever members the topic keeps; so after a restart."""
+    running, log = engine(), Log()
+    title = "Federal Reserve raises rates again by half a point"
+    log.take(running.apply([fed("1", title), fed("2", f"Breaking: {title}")]))
+    log.take(running.apply([fed(f"other{i}", f"Federal Reserve word{i} name{i} thing{i}") for i in range(40)]))
+    again = engine()
+    again.restore(list(log.newest), list(log.newest.values()))
+    again.finish_restore()
+    for each in (running, again):
+        [copy] = each.apply([embedded("3", f"Breaking: {title}", vector=unit("far"), hours=2)]).enriched
+        assert copy.echo_of == item_id_of("test", "1")
+
+
+@pytest.mark.parametrize(
     ("one", "other"),
     [
         ({"title": "Home"}, {"title": "Home"}),

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import lexicon
-from connectors.synthetic import Dice, SyntheticConnector, SyntheticOptions, World
+from connectors.synthetic import COPIES, RETOLD, Dice, SyntheticConnector, SyntheticOptions, World
+from models.text import canonical_url
 from streams.records import Kind
 from tests.unit.connectors.helpers import Hands, collect, read, sightings
 
@@ -28,7 +29,7 @@ def digest(world: World) -> str:
     return hashlib.sha256(b"\n".join(msgspec.json.encode(seen) for seen in world)).hexdigest()
 
 
-GOLDEN = "89e972232797098dff1b785317b5119f2ea79f93c6b304d1150581a019e8802a"
+GOLDEN = "4027318d16c575907c0bf0576211c9322cdbb97801de7516eab2143fec90b60e"
 
 
 def test_the_world_is_the_same_in_every_process_and_python_version() -> None:
@@ -85,7 +86,7 @@ def test_a_story_is_told_in_many_ways_by_many_sites(world: World) -> None:
     titles: dict[str, set[str]] = defaultdict(set)
     sites: dict[str, set[str | None]] = defaultdict(set)
     for seen in world:
-        topic, trend = world.truth[seen.external_id]
+        topic, trend, _, _ = world.truth[seen.external_id]
         if trend and seen.title:
             titles[topic].add(seen.title)
             sites[topic].add(seen.publisher)
@@ -114,14 +115,21 @@ def test_items_are_seen_again_with_growth_edits_and_deletions(world: World) -> N
     assert shrank < edited + deleted + 1
 
 
-def test_some_items_are_copies_from_other_sites(world: World) -> None:
-    tracked = [seen for seen in world if seen.url and "utm_source=" in seen.url]
-    pages = {seen.url: seen for seen in world}
-    assert len(tracked) > ITEMS * 0.02
-    for copy in tracked:
-        original = pages[(copy.url or "").partition("?")[0]]
-        assert original.publisher != copy.publisher or original.external_id != copy.external_id
-        assert world.truth[original.external_id] == world.truth[copy.external_id]
+def test_some_items_are_copies_and_it_is_known_of_what_and_how(world: World) -> None:
+    first = {seen.external_id: seen for seen in reversed(list(world))}
+    copies = {key: truth for key, truth in world.truth.items() if truth.copy_of}
+    assert {truth.how for truth in copies.values()} == {*COPIES, RETOLD}
+    links = 0
+    for key, truth in copies.items():
+        copy, original = first[key], first[truth.copy_of or ""]
+        assert world.truth[original.external_id].copy_of is None
+        assert (truth.topic, truth.trend) == world.truth[original.external_id][:2]
+        assert copy.observed_at > original.observed_at
+        links += canonical_url(copy.url) == canonical_url(original.url)
+        assert truth.how == "url" or canonical_url(copy.url) != canonical_url(original.url)
+    assert links > ITEMS * 0.01
+    shares = Counter(truth.how for truth in copies.values())
+    assert min(shares.values()) > ITEMS * 0.003
 
 
 def test_every_phrase_can_be_told(world: World) -> None:
