@@ -15,6 +15,7 @@ from streams.records import DeadLetter
 from streams.table import DEAD_LETTERS, raw
 from tests.integration.end_to_end import REASONS, Run
 from trends.flows import FLOWS
+from trends.reading import account, open_reader
 from trends.verify import CHECKS, audit
 
 pytestmark = pytest.mark.timeout(400)  # the first of the tests waits for the run
@@ -69,6 +70,17 @@ def test_the_found_topics_are_the_true_ones(end_to_end: Run) -> None:
     ]
     found: Agreement = agreement([t for t, _ in pairs], [t for _, t in pairs])
     assert found.f1 >= 0.85, found
+
+
+def test_the_account_of_every_trend_adds_up_to_its_score(end_to_end: Run) -> None:
+    """Copies, deletions, edits and kills: what is stored of a trend's day is what was scored."""
+    with open_reader(end_to_end.settings) as sync:
+        ids = [str(row["trend_id"]) for row in sync.export("trends", Filters())]
+        told = [account(sync, trend_id, None) for trend_id in ids]
+    counts = {found.why.trend_id: (found.why.counted, found.why.day.observed) for found in told if found}
+    assert len(counts) == len(ids)
+    assert {trend_id: pair for trend_id, pair in counts.items() if pair[0] != pair[1]} == {}
+    assert sum(counted for counted, _ in counts.values()) > 100
 
 
 def test_home_is_left_clean(end_to_end: Run, tmp_path: Path) -> None:
