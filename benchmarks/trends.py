@@ -3,7 +3,7 @@ an hour of its own time.
 
 The synthetic world knows its stories: which bursts have one behind them (precision), how many of the stories that five
 publishers told within a day made one (recall), how long after the fifth publisher and before the strongest burst. By
-trends, by topics (the same scorer over the items of each topic), and by either. A file (``--data``) has no such truth:
+trends, by topics (as `trends top --stories` shows them), and by either. A file (``--data``) has no such truth:
 the first ten of every midnight are printed for a reader's eye, and for each ``--story WORDS[@TIME]`` when a trend with
 one of the words was first among them. Seeded: the same call prints the same figures.
 """
@@ -19,8 +19,6 @@ from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Final
 
-from msgspec.structs import replace
-
 from benchmarks.harness import Measures, Scores
 from benchmarks.labelled import posts_of
 from connectors.base import Sighting, routing
@@ -31,9 +29,10 @@ from models.embedding import EmbeddingCache, create
 from models.engine import ClusterEngine
 from models.routing import Router
 from models.scoring import Rising, ScoringConfig, TrendScorer, publisher_of, rising
+from models.why import Counted, score_of
 from streams.errors import SettingsError
 from streams.ids import item_id_of
-from streams.records import Mention, TrendScore
+from streams.records import Mention, TopicUpdate, TrendScore
 
 ITEMS: Final = 6_000
 """Of the synthetic world."""
@@ -78,26 +77,60 @@ class Board:
         return [item_id for _, item_id in recent]
 
 
-def watched(sightings: Iterable[Sighting]) -> Iterator[tuple[datetime, Board, Board]]:
+@dataclass(slots=True)
+class TopicBoard:
+    """What is said of topics, as it is read from a store: of the items that a topic has today, merges followed."""
+
+    items: dict[str, dict[str, Counted]] = field(default_factory=lambda: defaultdict(dict))
+    merged: dict[str, str] = field(default_factory=dict)
+    config: ScoringConfig = field(default_factory=ScoringConfig)
+
+    def take(self, mentions: Iterable[Mention], updates: Iterable[TopicUpdate]) -> None:
+        """What has changed in a tick."""
+        for m in mentions:
+            if m.home and m.weight > 0:
+                seen = Counted(m.first_seen, m.item_id, m.topic_id, m.source, m.publisher, m.echo)
+                self.items[self._final(m.topic_id)][m.item_id] = seen
+            elif m.home and m.weight < 0:
+                self.items[self._final(m.topic_id)].pop(m.item_id, None)
+        for update in updates:
+            if update.merged_into:
+                self.merged[update.topic_id] = update.merged_into
+                self.items[self._final(update.topic_id)].update(self.items.pop(update.topic_id, {}))
+
+    def rising(self, now: datetime) -> list[Rising]:
+        """Those that rise, the strongest first."""
+        scores = []
+        for topic_id, items in self.items.items():
+            if len(self.items_of(topic_id, now)) > 1:
+                scores.append(score_of(topic_id, "bench", items.values(), now, self.config))
+        scores.sort(key=lambda s: (-(s.story or 0), s.trend_id))
+        return rising(scores[:CANDIDATES], now, self.config, min_burst=BURST)
+
+    def items_of(self, topic_id: str, now: datetime) -> list[str]:
+        """Items of the day before ``now``."""
+        if len(self.items[topic_id]) < 2:
+            return []
+        return [i for i, seen in self.items[topic_id].items() if now - DAY < seen.first_seen <= now]
+
+    def _final(self, topic_id: str) -> str:
+        while topic_id in self.merged:
+            topic_id = self.merged[topic_id]
+        return topic_id
+
+
+def watched(sightings: Iterable[Sighting]) -> Iterator[tuple[datetime, Board, TopicBoard]]:
     """The boards of trends and of topics at the end of every tick in which something came."""
     route = routing(Router())
     embedder = create("onnx")
     embed, cluster = EmbedEngine(embedder, EmbeddingCache(10_000)), ClusterEngine(ClusterConfig(), "bench")
-    trends, topics = (Board(TrendScorer(ScoringConfig(), "bench")) for _ in range(2))
-    merged: dict[str, str] = {}
+    trends, topics = Board(TrendScorer(ScoringConfig(), "bench")), TopicBoard()
     for now, batch in _ticks(sightings):
         decided = cluster.apply(embed.apply([seen.routed(route(seen)) for seen in batch]))
-        merged.update((each.topic_id, each.merged_into) for each in decided.updates if each.merged_into)
         trends.take(decided.mentions)
-        topics.take([replace(m, trend_id=_final(merged, m.topic_id)) for m in decided.mentions if m.home])
+        topics.take(decided.mentions, decided.updates)
         yield now, trends, topics
     embedder.close()
-
-
-def _final(merged: Mapping[str, str], topic_id: str) -> str:
-    while topic_id in merged:
-        topic_id = merged[topic_id]
-    return topic_id
 
 
 def _ticks(sightings: Iterable[Sighting]) -> Iterator[tuple[datetime, list[Sighting]]]:
@@ -188,7 +221,8 @@ def of_world(world: World, tell: Callable[[str], None]) -> Scores:
     )
     ways = {"trends": Bursts(), "topics": Bursts(), "either": Bursts()}
     for now, trends, topics in watched(sightings):
-        for name, board in (("trends", trends), ("topics", topics)):
+        boards: tuple[tuple[str, Board | TopicBoard], ...] = (("trends", trends), ("topics", topics))
+        for name, board in boards:
             for each in board.rising(now):
                 if each.burst < BURST:
                     continue  # it has passed, and is still listed
@@ -270,7 +304,7 @@ def of_file(args: argparse.Namespace, tell: Callable[[str], None]) -> Scores:
     return Scores("trends", tuple(rows) or (Measures("no --story was named", {}),), facts)
 
 
-def _headline(board: Board, each: Rising, now: datetime, titles: Mapping[str, str]) -> str:
+def _headline(board: TopicBoard, each: Rising, now: datetime, titles: Mapping[str, str]) -> str:
     items = board.items_of(each.score.trend_id, now)
     return f"{titles[items[0]]} ({len(items)})" if items else f"({each.score.total} earlier)"
 
