@@ -24,7 +24,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from msgspec.structs import replace as changed
 
-from models.summaries import extract
+from models.summaries import OWED_ATTEMPTS, extract
 from sinks.postgres import PostgresConfig
 from sinks.postgres.config import SHARED_SCHEMA
 from sinks.postgres.shards import connect
@@ -634,7 +634,8 @@ def _said_anew(before: TopicSummary, update: TopicUpdate | None) -> TopicSummary
         method=found.method if found else "extractive",
         model=found.model if found else "none",
         cached=False,
-        attempt=before.attempt + 1,
+        # Above every further try of a summary that is owed: what is said here is the last word on that update.
+        attempt=before.attempt + (OWED_ATTEMPTS if before.fallback else 1),
         created_at=now_utc(),
     )
 

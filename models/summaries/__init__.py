@@ -5,6 +5,7 @@ Which items lead a topic is decided in ``models.clustering``.
 
 from models.summaries.base import Fallback, Summariser, Summary
 from models.summaries.engine import (
+    OWED_ATTEMPTS,
     Summarised,
     SummarizeEngine,
     check_value,
@@ -14,6 +15,7 @@ from models.summaries.engine import (
 from models.summaries.extractive import ExtractiveSummariser, extract
 
 __all__ = [
+    "OWED_ATTEMPTS",
     "ExtractiveSummariser",
     "Fallback",
     "Summariser",
