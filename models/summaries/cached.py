@@ -183,11 +183,16 @@ class CachedSummariser:
 
     def _told(self, updates: Sequence[TopicUpdate]) -> list[Summary]:
         keys = [self._model.key(update) for update in updates]
-        wanted = dict(zip(keys, updates, strict=True))
+        wanted: dict[bytes, TopicUpdate] = {}
+        for key, update in zip(keys, updates, strict=True):
+            wanted.setdefault(key, update)
         known = self._known(wanted)
         futures: dict[bytes, Future[Summary]] = {}
         mine: set[bytes] = set()
         with self._lock:
+            known |= self._remembered(
+                [key for key in wanted if key not in known]
+            )  # another thread may have had it made
             for key, update in wanted.items():
                 if key in known:
                     continue
@@ -242,7 +247,10 @@ class CachedSummariser:
             # The process forgets it with its own items, and sooner than the store does.
             self._memory.put({k: (v, _items(wanted[k])) for k, v in found.items()}, now + MEMORY_KEPT)
             known |= found
-        return {key: summary for key, value in known.items() if (summary := _decoded(value)) is not None}
+        return _summaries(known)
+
+    def _remembered(self, keys: Sequence[bytes]) -> dict[bytes, Summary]:
+        return _summaries(self._memory.get(keys, self._clock()))
 
     def _keep(self, key: bytes, update: TopicUpdate, summary: Summary, forgotten: int) -> None:
         with self._lock:
@@ -327,6 +335,10 @@ def extract_marked(update: TopicUpdate, why: Fallback) -> Summary:
 
 def _items(update: TopicUpdate) -> tuple[str, ...]:
     return tuple(item.item_id for item in update.items)
+
+
+def _summaries(found: Mapping[bytes, bytes]) -> dict[bytes, Summary]:
+    return {key: summary for key, value in found.items() if (summary := _decoded(value)) is not None}
 
 
 def _decoded(value: bytes) -> Summary | None:

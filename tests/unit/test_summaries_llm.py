@@ -305,6 +305,19 @@ def test_many_at_once_ask_once_for_each_input_and_no_more_at_a_time_than_allowed
     assert sum(not made.cached for told in found for made in told) == 6
 
 
+def test_topics_with_an_equal_input_that_no_model_answers_quote_items_of_their_own() -> None:
+    ours, theirs = (
+        story(),
+        topic(*(leading(t, 7 + i, publisher=f"site{i}.example") for i, t in enumerate(TITLES)), size=6, topic_id="t2"),
+    )
+    with asking(fail(400)) as (summariser, server):
+        made = summariser.summarise([ours, theirs])
+        assert len(server.requests) == 1
+    for update, summary in zip((ours, theirs), made, strict=True):
+        assert summary.fallback is Fallback.REFUSED
+        assert {summary.headline_of, *summary.quotes} <= {item.item_id for item in update.items}
+
+
 def test_what_was_made_of_a_forgotten_item_is_gone_from_all_stores() -> None:
     store = MemoryStore()
     with asking(store=store) as (summariser, server):
