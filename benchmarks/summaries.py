@@ -149,7 +149,7 @@ def through_pipeline(posts: Posts, tell: Callable[[str], None]) -> dict[str, obj
     same raw streams again."""
     with (
         chat_api() as (url, requests),
-        own_stack(summarizer="openai", summarizer_url=url, summarizer_model="counted") as settings,
+        own_stack() as made,
         tempfile.TemporaryDirectory() as folder,
     ):
         path = Path(folder) / "posts.jsonl"
@@ -157,7 +157,9 @@ def through_pipeline(posts: Posts, tell: Callable[[str], None]) -> dict[str, obj
         connector = connector_of(f"file:{path}", {"source": posts.sightings[0].source})
         calls = []
         for generation in ("g1", "g2"):
-            settings = settings.having(generation=generation)
+            settings = made.having(
+                generation=generation, summarizer="openai", summarizer_url=url, summarizer_model="counted"
+            )
             StreamAdmin(settings.kafka(), generation).apply()
             asyncio.run(migrate(settings.postgres()))
             before = requests.count
