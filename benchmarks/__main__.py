@@ -14,6 +14,7 @@ from benchmarks.harness import Result, Scores, show, write_json
 from streams.errors import TrendsError
 
 BENCHMARKS = {
+    "routing": "trends against known subjects, the share of the largest, and the router's speed",
     "embed": "the onnx embedder against sentence-transformers with batches of 32 and 512 (where installed)",
     "kafka": "the transactional pair against Bytewax's own Kafka source and sink",
     "verify": "how fast an audit is and in how much memory, against reading the same streams alone",
@@ -42,7 +43,7 @@ def main() -> int:
     run.add_argument("--items", type=int, default=0, help="items or records of a run (default: each benchmark's own)")
     run.add_argument("--updates", type=int, default=0, help="recovery: how often each key is written (default 20)")
     run.add_argument("--data", type=Path, help="a CSV or JSONL file with titles, instead of the synthetic world")
-    run.add_argument("--label", metavar="COLUMN", help="clustering: the column with the known story (default: by name)")
+    run.add_argument("--label", metavar="COLUMN", help="the column with what is known of a post (default: by name)")
     run.add_argument(
         "--map",
         metavar="FIELD=COLUMN",

@@ -119,3 +119,11 @@ def first_sightings(world: World) -> dict[str, Sighting]:
     for sighting in world:
         seen.setdefault(sighting.external_id, sighting)
     return seen
+
+
+def subjects_of_the_world(items: int, seed: int) -> Posts:
+    """The synthetic world, with the true subject of each item that has one; the noise is not judged."""
+    posts = synthetic_posts(items, seed)
+    truth = World(SyntheticOptions(items=items, seed=seed)).truth
+    subjects = {p.item_id: truth[p.external_id].trend for p in posts.sightings}
+    return Posts(posts.name, posts.sightings, {item: trend for item, trend in subjects.items() if trend is not None})

@@ -77,6 +77,8 @@ class Sighting(Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     category: str | None = None
     engagement: Engagement = Engagement()
+    again: bool = False
+    """The source knows that it gave this item before: the router then counts it no second time."""
 
     def __post_init__(self) -> None:
         if not self.external_id:
@@ -160,13 +162,31 @@ class ItemRouter(Protocol):
     """The router of `models.routing`."""
 
     def route(
-        self, title: str, body: str = "", tags: Sequence[str] = (), *, at: datetime, lang: str | None = None
+        self,
+        title: str,
+        body: str = "",
+        tags: Sequence[str] = (),
+        *,
+        at: datetime,
+        lang: str | None = None,
+        publisher: str | None = None,
+        url: str | None = None,
+        again: bool = False,
     ) -> Route: ...
 
 
 def routing(router: ItemRouter) -> RouteFn:
-    """A router as the runner wants it: by an item's texts, language and event time."""
-    return lambda seen: router.route(seen.title, seen.body, seen.tags, at=seen.event_time, lang=seen.lang)
+    """A router as the runner wants it: by an item's texts, language, site and event time."""
+    return lambda seen: router.route(
+        seen.title,
+        seen.body,
+        seen.tags,
+        at=seen.event_time,
+        lang=seen.lang,
+        publisher=seen.publisher,
+        url=seen.url,
+        again=seen.again,
+    )
 
 
 class Publisher(Protocol):

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from connectors.base import Batch, Context, Limits, Sighting, SourceError, bad_line, count_of, host_of
 from connectors.html import plain_text
@@ -252,11 +253,11 @@ class HackerNewsConnector:
             return None
         known.time = int(sighting.published_at.timestamp())
         digest = _digest(sighting)
-        moved = digest != known.digest
+        first, moved = not known.digest, digest != known.digest
         known.wait = AGAIN_FIRST_S if moved else min(2 * known.wait, AGAIN_MOST_S)
         known.due = now_s + known.wait
         known.digest = digest
-        return sighting if moved else None
+        return (sighting if first else replace(sighting, again=True)) if moved else None
 
     def _forget(self, state: _Cursor, listed: Collection[int]) -> None:
         """Drops what is too old to be looked at again and in no list, then the oldest over the bound."""

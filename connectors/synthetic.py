@@ -576,14 +576,14 @@ class _Simulation:
         at = self._time(due.at_s)
         if due.what == "delete":
             return msgspec.structs.replace(
-                seen, kind=Kind.DELETED, title="", body="", observed_at=at, engagement=item.final
+                seen, kind=Kind.DELETED, title="", body="", observed_at=at, engagement=item.final, again=True
             )
         if due.what == "edit":
             body = seen.body
             if item.story is not None:
                 body = f"{body} {self._phrase(self._dice.pick(item.story.event.bodies), item.story)}"
-            return msgspec.structs.replace(seen, title=f"{seen.title} (updated)", body=body, observed_at=at)
-        return msgspec.structs.replace(seen, observed_at=at, engagement=_part(item.final, due.growth))
+            return msgspec.structs.replace(seen, title=f"{seen.title} (updated)", body=body, observed_at=at, again=True)
+        return msgspec.structs.replace(seen, observed_at=at, engagement=_part(item.final, due.growth), again=True)
 
     def _time(self, at_s: float) -> datetime:
         return self._start + timedelta(milliseconds=int(at_s * 1000))

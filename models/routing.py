@@ -7,14 +7,16 @@ The router remembers how often terms were seen and chosen lately, never items. W
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from heapq import nlargest
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from models.catalogue import Catalogue, words
+from models.catalogue import Catalogue, hashtags, words
+from models.languages import LATIN, language_of
 from models.text import clean_title, salience, strip_markup, tokens
 from streams.records import TrendDefinition
 
@@ -47,6 +49,7 @@ _WORDS: Final = """
     unveiled reveals revealed releases released releasing release raises raised acquires acquired buys sells files
     filed finds discovers explains explained says warns warned claims claimed wants gets makes made builds built
     building build using uses used goes comes takes turns becomes helps lets adds added gives needs meets beats
+    near amid among across despite following ahead
     inside behind towards toward beyond within without instead versus beginners beginner tutorial tutorials guide
     guides tips tricks intro introduction overview review reviews roundup recap update updates updated upcoming
     latest newest simple simply easy easily quick quickly awesome amazing cool ultimate complete beautiful modern
@@ -55,12 +58,13 @@ _WORDS: Final = """
     ive youve weve theyve youre theyre thats whats heres theres hes shes ill youll well theyll
     isn't don't doesn't didn't can't won't you're they're it's that's what's here's there's i've you've we've let's
 """
+_ACCOUNT: Final = re.compile(r"(?<![\w@.])@\w+")
+"""Who is spoken to; not what is spoken about."""
 _HEADLINE_WORDS: Final = frozenset(_WORDS.split())
 """Words of headlines, not of subjects: what announces, frames or fills. None of them is ever a trend of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """The home trend of an item, and at most two more that it mentions."""
 
     trend_id: str
@@ -71,12 +75,31 @@ class Route:
 class _Term:
     """How often a term was seen in items, and chosen as their home: forward-decayed sums."""
 
-    gain: float
     seen: float = 0.0
     chosen: float = 0.0
 
-    def pull(self) -> float:
-        return (ACTIVITY_SHARE * self.seen + self.chosen) * self.gain
+    def activity(self) -> float:
+        return ACTIVITY_SHARE * self.seen + self.chosen
+
+
+_Candidate: TypeAlias = tuple[float, str, _Term]
+"""Minus its pull, a term, and what is known of it: sorted, the strongest comes first, and then names decide."""
+
+
+class _Gains(dict[str, float]):
+    """Salience above the floor, by word; 0 for what is never chosen. Filled as words are met."""
+
+    def __init__(self, lang: str | None) -> None:
+        super().__init__()
+        self._lang = lang
+
+    def __missing__(self, name: str) -> float:
+        usable = 1 < len(name) <= MAX_TERM_CHARS and name not in _HEADLINE_WORDS
+        gain = max(0.0, salience(name, self._lang) - MIN_SALIENCE) if usable else 0.0
+        if len(self) >= MAX_CACHED_WORDS:
+            self.clear()
+        self[name] = gain
+        return gain
 
 
 def is_misc(trend_id: str) -> bool:
@@ -101,7 +124,8 @@ class Router:
         self._newest = 0.0
         """Of the items so far, in half-lives since the origin."""
         self._terms: dict[str, _Term] = {}
-        self._gains: dict[str, float] = {}
+        self._gains: dict[str | None, _Gains] = {}
+        """By the language of the text that the words stand in."""
         self._catalogue = Catalogue()
 
     def __len__(self) -> int:
@@ -112,35 +136,53 @@ class Router:
         self._catalogue.update(definition)
 
     def route(
-        self, title: str, body: str = "", tags: Sequence[str] = (), *, at: datetime, lang: str | None = None
+        self,
+        title: str,
+        body: str = "",
+        tags: Sequence[str] = (),
+        *,
+        at: datetime,
+        lang: str | None = None,
+        publisher: str | None = None,
+        url: str | None = None,
+        again: bool = False,
     ) -> Route:
-        """The trends of an item. Counts it: routing an item twice is seeing it twice.
+        """The trends of an item. Counts it, unless it comes again.
 
         Args:
-            title: raw; boilerplate such as "Show HN:" is stripped here.
+            title: raw; boilerplate such as "Show HN:" and the site's own name is stripped here, ``@names`` are nobody's
+                trend.
             body: raw; subjects of the catalogue that stand only here are mentioned, terms count where the title has
                 none.
             tags: count like words of the title.
             at: the event time of the item.
-            lang: its language (BCP 47), for subjects that ask for one.
+            lang: its language (BCP 47), for subjects that ask for one and for which words are common; where there is
+                none, it is told by the words.
+            publisher: whose name is no part of the title.
+            url: of whose site the same is true.
+            again: whether the item was seen before: it is placed by what is known now, and its terms are not counted.
         """
         weight = self._weight(at)
-        head = clean_title(title)
+        head = clean_title(title, publisher, url)
         body = body[:MAX_BODY_CHARS]
-        found = self._candidates(head, tags) or (self._candidates(strip_markup(body), ()) if body else [])
-        for _, term in found:
-            term.seen += weight
-        found.sort(key=lambda pair: (-pair[1].pull(), pair[0]))
+        found = self._candidates(head, tags, lang, weight)
+        if not found and body:
+            found = self._candidates(strip_markup(body), (), lang, weight)
+        if not again:
+            for _, name, term in found:
+                self._terms.setdefault(name, term).seen += weight
+        found.sort()
         trends, mentioned, covered = self._tracked(head, body, tags, lang) if len(self._catalogue) else ([], [], ())
         if not trends and found:
-            name, term = found.pop(0)
-            term.chosen += weight
+            _, name, term = found.pop(0)
+            if not again:
+                term.chosen += weight
             trends = [TERM_PREFIX + name]
         elif not trends:
             trends = [_misc(head or body)]
         trends += [trend for trend in mentioned if trend not in trends]
         enough = ESTABLISHED * 2.0**self._newest
-        for name, term in found:
+        for _, name, term in found:
             if len(trends) > MAX_MENTIONS:
                 break
             if term.chosen >= enough and name not in covered and TERM_PREFIX + name not in trends:
@@ -156,22 +198,23 @@ class Router:
         front = words(head)
         for tag in tags:  # a word that no phrase contains keeps tags apart from the title and from each other
             front += ("", *words(tag))
+        if "#" in head:
+            for spoken in hashtags(head):
+                front += ("", *spoken)
         found = self._catalogue.matches(front, words(strip_markup(body)) if body else (), lang)
         named = [match.trend_id for match in found if match.position < len(front)]
         beside = [match.trend_id for match in found if match.position >= len(front)]
         return named, beside, {word for match in found for word in match.phrase}
 
-    def _candidates(self, text: str, tags: Sequence[str]) -> list[tuple[str, _Term]]:
-        """The distinct terms of a text that may become trends, with what is known about them."""
-        spoken = tokens(text)
+    def _candidates(self, text: str, tags: Sequence[str], lang: str | None, weight: float) -> list[_Candidate]:
+        """The distinct terms of a text that may become trends, each counted as seen once more with this weight."""
+        spoken = tokens(_ACCOUNT.sub(" ", text) if "@" in text else text)
         for tag in tags:
             spoken += tokens(tag)
-        found: dict[str, _Term] = {}
-        gains, terms = self._gains, self._terms
+        gains, terms = self._gains_of(_latin(lang) if lang else language_of(spoken)), self._terms
+        found: dict[str, _Candidate] = {}
         for name in spoken:
-            gain = gains.get(name)
-            if gain is None:
-                gain = self._gain(name)
+            gain = gains[name]
             if gain <= 0.0 or name in found:
                 continue
             term = terms.get(name)
@@ -180,18 +223,15 @@ class Router:
                 if stem is not None and (term is None or stem.seen > term.seen):
                     name, term = name[:-1], stem
             if term is None:
-                term = terms[name] = _Term(gain)
-            found[name] = term
-        return list(found.items())
+                term = _Term()
+            found[name] = (-(ACTIVITY_SHARE * (term.seen + weight) + term.chosen) * gain, name, term)
+        return list(found.values())
 
-    def _gain(self, name: str) -> float:
-        """Salience above the floor; 0 for what is never chosen."""
-        usable = 1 < len(name) <= MAX_TERM_CHARS and name not in _HEADLINE_WORDS
-        gain = max(0.0, salience(name) - MIN_SALIENCE) if usable else 0.0
-        if len(self._gains) >= MAX_CACHED_WORDS:
-            self._gains.clear()
-        self._gains[name] = gain
-        return gain
+    def _gains_of(self, lang: str | None) -> _Gains:
+        gains = self._gains.get(lang)
+        if gains is None:
+            gains = self._gains[lang] = _Gains(lang)
+        return gains
 
     def _weight(self, at: datetime) -> float:
         """2^(half-lives since the origin). A time far ahead of all others counts as one half-life ahead: a broken
@@ -218,18 +258,23 @@ class Router:
         self._newest = 0.0
 
     def _forget(self) -> None:
-        kept = nlargest(KEPT_TERMS, self._terms.items(), key=lambda pair: (pair[1].pull(), pair[0]))
-        self._terms = dict(kept)
+        self._terms = dict(self._strongest(KEPT_TERMS))
+
+    def _strongest(self, count: int) -> list[tuple[str, _Term]]:
+        """Terms by activity and by how much they tell in English or their script."""
+        gains = self._gains_of(None)
+        return nlargest(count, self._terms.items(), key=lambda pair: (pair[1].activity() * gains[pair[0]], pair[0]))
 
     def dump(self, terms: int = SAVED_TERMS) -> str:
         """The most active terms as JSON, for a connector to save with its cursor; the catalogue is not part of it."""
         if self._origin_s is None:
             return "{}"
         scale = 2.0**-self._newest
-        kept = nlargest(terms, self._terms.items(), key=lambda pair: (pair[1].pull(), pair[0]))
         state = {
             "at": round(self._origin_s + self._newest * self._half_life_s, 3),
-            "terms": [[name, _short(term.seen * scale), _short(term.chosen * scale)] for name, term in kept],
+            "terms": [
+                [name, _short(term.seen * scale), _short(term.chosen * scale)] for name, term in self._strongest(terms)
+            ],
         }
         return json.dumps(state, ensure_ascii=False, separators=(",", ":"))
 
@@ -243,12 +288,18 @@ class Router:
             state: Any = json.loads(text)
             terms = {}
             for name, seen, chosen in state.get("terms", [])[:MAX_TERMS]:
-                if (gain := self._gain(str(name))) > 0.0:
-                    terms[str(name)] = _Term(gain, float(seen), float(chosen))
+                if self._gains_of(None)[str(name)] > 0.0:
+                    terms[str(name)] = _Term(float(seen), float(chosen))
             origin = float(state["at"]) if terms else None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a state of the router: {error!r}") from None
         self._terms, self._origin_s, self._newest = terms, origin, 0.0
+
+
+def _latin(lang: str) -> str | None:
+    """``de`` of ``de-AT``, where its words are looked for beside English ones."""
+    primary = lang[:2].casefold()
+    return primary if primary in LATIN and lang[2:3] in ("", "-", "_") else None
 
 
 def _short(value: float) -> float:

@@ -10,12 +10,11 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from wordfreq import DATA_PATH, read_cBpack
-
+from models.languages import CJK, MARKS, UNSPACED, segmented, zipf
 from streams.records import Observation
 
 MAX_TITLE_CHARS: Final = 1_000
@@ -49,34 +48,49 @@ _TAG = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _PREFIX = re.compile(
-    r"^(?:(?:show|ask|tell|launch|offer)\s+hn\b\s*[:\-–—|,.]*|\[(?:d|r|p|n|oc|video|pdf|audio)\]|til:|eli5:|psa:)\s*",
+    r"^(?:(?:show|ask|tell|launch|offer)\s+hn\b\s*[:\-–—|,.]*|\[(?:d|r|p|n|oc|video|pdf|audio)\]|til:|eli5:|psa:"
+    r"|rt\s+@\w{1,40}:?)\s*",
     re.IGNORECASE,
 )
+_PREFIX_BEGINS: Final = frozenset("satloeprSATLOEPR[")
+_SUFFIX_ENDS: Final = frozenset(")] ")
 _SUFFIX = re.compile(
     r"\s*(?:[\[(](?:pdf|video|audio|slides|ppt|txt|epub|gif|image|images|pics|oc|d|r|p|n|x-post[^\])]{0,40})[\])]"
     r"|[\[(](?:19|20)\d\d[\])])\s*$",
     re.IGNORECASE,
 )
+_SEPARATED = re.compile(r"\s[-–—|·•:»]+\s")
+_SITE_PREFIX = re.compile(r"^(?P<site>[^|–—·•»]{2,60}?)\s+[-–—|·•»]+\s+(?P<title>\S.*)$", re.DOTALL)
 _SITE_SUFFIX = re.compile(r"^(?P<title>.*\S)\s+[-–—|·•:»]+\s+(?P<site>[^|–—·•»]{2,60})$", re.DOTALL)
 _NOT_WORD = re.compile(r"[\W_]+")
+_EMOJI: Final = (
+    "\u2190-\u21ff\u2300-\u27bf\u2b00-\u2bff\u3030\u303d\ufe0e\ufe0f\u20e3\U0001f000-\U0001faff\U000e0020-\U000e007f"
+)
+_EMOJI_AROUND = re.compile(rf"^[\s{_EMOJI}]+|[\s{_EMOJI}]+$")
 
 
 @lru_cache(maxsize=TITLES_CACHED)
 def clean_title(title: str, publisher: str | None = None, url: str | None = None) -> str:
-    """A title without markup, control characters, "Show HN:" and the like, "[pdf]", "(2014)" and the site's own name.
+    """A title without markup, control characters, "Show HN:" and the like, "RT @name:", "[pdf]", "(2014)", emoji around
+    it, and the site's own name.
 
-    The part after a last " - " or " | " goes only where it names the publisher, or the host of ``url``. A title that
-    is nothing but decoration is returned with its spaces collapsed.
+    The part after a last " - " or " | ", or before a first one, goes only where it names the publisher, or the host of
+    ``url``. A title that is nothing but decoration is returned with its spaces collapsed.
     """
     plain = strip_markup(title[:MAX_TITLE_CHARS])
-    text = plain
+    text = plain if plain.isascii() else _EMOJI_AROUND.sub("", plain)
     for _ in range(8):  # decorations stand beside each other: "Show HN: … (2014) [pdf]"
         before = text
-        text = _SUFFIX.sub("", _PREFIX.sub("", text))
+        if text[:1] in _PREFIX_BEGINS:
+            text = _PREFIX.sub("", text)
+        if text[-1:] in _SUFFIX_ENDS:
+            text = _SUFFIX.sub("", text)
         if text == before:
             break
-    if (publisher or url) and (match := _SITE_SUFFIX.match(text)) and _is_site(match["site"], publisher, url):
-        text = _SUFFIX.sub("", match["title"])
+    if (publisher or url) and _SEPARATED.search(text):
+        for pattern in (_SITE_SUFFIX, _SITE_PREFIX):
+            if (match := pattern.match(text)) and _is_site(match["site"], publisher, url):
+                text = _SUFFIX.sub("", match["title"])
     return text.strip() or plain
 
 
@@ -131,14 +145,21 @@ def text_hash(text: str) -> str:
 
 # ------------------------------------------------------------------------------------------------- tokens and terms
 
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
 _TOKEN = re.compile(
-    rf"[{_CJK}]+"  # no spaces between words: cut into pairs of characters
-    r"|\d{1,3}(?:,\d{3})+(?![\d,])"  # 700,000
-    r"|[^\W_]+(?:[.'’&\-_/][^\W_]+)*(?:\+\+|\#)?"  # u.s, node.js, o'reilly, at&t, gpt-4, tcp/ip, c++, c#
+    r"\d{1,3}(?:,\d{3})+(?![\d,])"  # 700,000
+    r"|[a-z0-9]+(?:[.'&\-_/][a-z0-9]+)*(?:\+\+|(?<=\b[a-z])\#)?"  # u.s, node.js, o'reilly, at&t, gpt-4, tcp/ip, c++, c#
 )
+"""Of a lower-case ASCII text; the other one takes three times as long."""
+_LETTERS = rf"(?:(?![{UNSPACED}])[^\W_][{MARKS}]*)+"
+_ANY_TOKEN = re.compile(
+    rf"[{UNSPACED}]+|\d{{1,3}}(?:,\d{{3}})+(?![\d,])"
+    rf"|{_LETTERS}(?:[.'’&\-_/]{_LETTERS})*(?:\+\+|(?<=\b[a-z])\#)?"
+)
+_CJK = re.compile(f"[{CJK}]")
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+_POINTS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed]")
+"""Vowel points of Hebrew and Arabic, and the stroke that stretches Arabic words: most people leave them out."""
 _PARTS = re.compile(r"[\-_/]")
-_CJK_RUN = re.compile(rf"^[{_CJK}]+$")
 _POSSESSIVE = re.compile(r"['’]s$")
 _DIGIT = re.compile(r"\d")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -148,22 +169,31 @@ def tokens(text: str) -> list[str]:
     """The words of a text, in order, case-folded: at most 256.
 
     Names with inner marks stay whole (``node.js``, ``c++``, ``at&t``, and with a digit ``gpt-4``); other compounds are
-    taken apart (``state-of-the-art``); a possessive ``'s`` goes; scripts without spaces become pairs of characters.
+    taken apart (``state-of-the-art``); a possessive ``'s`` goes. Chinese, Japanese and Korean are cut into words, other
+    scripts without spaces into pairs of characters; vowel points of Arabic and Hebrew go.
     """
+    if text.isascii():
+        whole = _TOKEN.findall(text.lower())
+        if all(map(str.isalnum, whole)):
+            return whole[:MAX_TOKENS]
+    else:
+        whole = _ANY_TOKEN.findall(folded(text))
     found: list[str] = []
-    for match in _TOKEN.finditer(text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()):
-        word = match[0]
-        if word.isascii() and word.isalnum():
+    for word in whole[:MAX_TOKENS]:
+        if _UNSPACED.match(word):
+            found += segmented(word) if _CJK.match(word) else [word[i : i + 2] for i in range(max(1, len(word) - 1))]
+        elif word.isalnum():
             found.append(word)
-        elif _CJK_RUN.match(word):
-            found.extend(word[i : i + 2] for i in range(max(1, len(word) - 1)))
         elif "," in word:
             found.append(word.replace(",", ""))
         else:
-            found.extend(_split(word))
-        if len(found) >= MAX_TOKENS:
-            return found[:MAX_TOKENS]
-    return found
+            found += _split(word)
+    return found[:MAX_TOKENS]
+
+
+def folded(text: str) -> str:
+    """A text as it is compared: NFKC, case-folded, without the vowel points that most writers leave out."""
+    return text.lower() if text.isascii() else _POINTS.sub("", unicodedata.normalize("NFKC", text).casefold())
 
 
 def _split(word: str) -> Iterator[str]:
@@ -186,32 +216,19 @@ def salient(words: Iterable[str]) -> list[str]:
 
 
 @lru_cache(maxsize=SALIENCE_CACHE_WORDS)
-def salience(term: str) -> float:
-    """How much a term tells, 0 … 8: 8 − its zipf frequency (log10 of occurrences in 10^9 words) in English.
+def salience(term: str, lang: str | None = None) -> float:
+    """How much a term tells, 0 … 8: 8 − its zipf frequency (log10 of occurrences in 10^9 words) in the languages of
+    its script; of Latin ones in English, and in ``lang`` too where it is given.
 
-    Words that the list does not have are names, mostly: 8. A token without letters: 2. Terms of several words are as
-    salient as their rarest word. Source of the measure: Speer, wordfreq (2022).
+    Words that no list has are names, mostly: 8. A token without letters: 2. Terms of several words are as salient as
+    their rarest word. Source of the measure: Speer, wordfreq (2022).
     """
     if " " in term:
-        return max(salience(word) for word in term.split(" ") if word)
+        return max(salience(word, lang) for word in term.split(" ") if word)
     if not _LETTER.search(term):
         return NUMBER_SALIENCE
-    return _frequency_list().get(term, UNKNOWN_SALIENCE)
-
-
-@cache
-def _frequency_list() -> dict[str, float]:
-    """Salience by word, of the words above a zipf frequency of 3 (28,917 words).
-
-    Read here instead of by ``wordfreq.zipf_frequency``, which tokenises each word again and loads the list of 300,000
-    words, whose last nine tenths differ from an unknown word by less than two.
-    """
-    buckets = read_cBpack(str(DATA_PATH / "small_en.msgpack.gz"))
-    listed: dict[str, float] = {}
-    for centibels, words in enumerate(buckets):  # bucket i: frequency 10^(−i/100), zipf = 9 − i/100
-        value = min(UNKNOWN_SALIENCE, max(0.0, UNKNOWN_SALIENCE - (9.0 - centibels / 100.0)))
-        listed.update(dict.fromkeys(words, value))
-    return listed
+    frequency = zipf(term, lang)
+    return UNKNOWN_SALIENCE if frequency is None else min(UNKNOWN_SALIENCE, max(0.0, UNKNOWN_SALIENCE - frequency))
 
 
 # ------------------------------------------------------------------------------------------------------------- URLs

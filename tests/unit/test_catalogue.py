@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.catalogue import Catalogue, words
+from models.catalogue import Catalogue, hashtags, words
 from streams.records import TrendDefinition, TrendStatus
 
 AT = datetime(2016, 9, 1, tzinfo=UTC)
@@ -56,6 +56,14 @@ def ids(catalogue: Catalogue, title: str, body: str = "", lang: str | None = Non
         ("地震", "日本の地震情報", True),
         ("café", "Cafe\u0301 culture", True),
         ("!!!", "!!! on tour", False),
+        ("جامعة القاهرة", "افتتحت جامعةُ القاهرة معملاً", True),
+        ("القاهرة", "بغداد والقاهرة", True),
+        ("दिल्ली", "आज दिल्ली में बारिश", True),
+        ("दल", "आज दिल्ली में बारिश", False),
+        ("МОСТ", "Новый мост открыт", True),
+        ("мост", "Мостовая", False),
+        ("รถไฟ", "เปิดรถไฟสายใหม่", True),
+        ("지하철", "서울지하철이 멈췄다", True),
     ],
 )
 def test_phrases_match_at_word_boundaries_whatever_their_case(keyword: str, title: str, matched: bool) -> None:
@@ -122,10 +130,19 @@ def test_the_index_finds_what_looking_at_every_phrase_finds(
     assert set(ids(catalogue, title)) == expected
 
 
-def test_many_subjects_cost_a_look_up_no_more_than_a_few() -> None:
+def test_a_hashtag_put_together_of_words_is_known_by_its_capitals() -> None:
+    assert hashtags("On #OpenSource and #news, #HTTPServer") == [["open", "source"], ["http", "server"]]
+    assert words("#OpenSource") == ["opensource"]
+
+
+@pytest.mark.parametrize("shared", ["", "the "])
+def test_many_subjects_cost_a_look_up_no_more_than_a_few(shared: str) -> None:
     rng = random.Random(1)
     syllables = ["ba", "ke", "li", "mo", "nu", "ra", "si", "to", "ve", "zu"]
-    names = {"".join(rng.choices(syllables, k=5)) + " " + "".join(rng.choices(syllables, k=3)) for _ in range(50_000)}
+    names = {
+        shared + "".join(rng.choices(syllables, k=5)) + " " + "".join(rng.choices(syllables, k=3))
+        for _ in range(50_000)
+    }
     big, small = Catalogue(), Catalogue()
     for i, name in enumerate(sorted(names)):
         big.update(subject(f"s{i}", name))

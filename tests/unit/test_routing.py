@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.labelled import subjects_of_the_world
+from benchmarks.routing import routed
 from models import routing
 from models.routing import MISC_TRENDS, Route, Router, is_misc
 from tests.unit.test_catalogue import subject
@@ -178,7 +180,7 @@ def test_what_is_no_state_is_refused(text: str) -> None:
         Router().load(text)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)  # lists of words are read when their script is first met
 @given(st.text(max_size=80), st.text(max_size=80), st.lists(st.text(max_size=20), max_size=3))
 def test_any_text_has_a_home_that_is_a_valid_key(title: str, body: str, tags: list[str]) -> None:
     route = Router().route(title, body, tags, at=AT)
@@ -187,3 +189,56 @@ def test_any_text_has_a_home_that_is_a_valid_key(title: str, body: str, tags: li
         assert "\x00" not in trend
         trend.encode("utf-8")
     assert route.trend_id not in route.mentions
+
+
+def test_whom_a_post_speaks_to_is_not_what_it_is_about() -> None:
+    assert Router().route("@Kathmandu RT: harbours are freezing", at=AT).trend_id == "term:harbours"
+    assert Router().route("Write to info@kathmandu.example", at=AT).trend_id != "misc:00"
+    assert is_misc(Router().route("@somebody @other", at=AT).trend_id)
+
+
+def test_the_name_of_the_site_is_no_subject() -> None:
+    router = fed("Kathmandu", times=9)
+    title = "Harbours are freezing | Kathmandu Post"
+    assert router.route(title, at=AT).trend_id == "term:kathmandu"
+    assert router.route(title, at=AT, publisher="Kathmandu Post") == Route("term:harbours")
+    assert router.route("Kathmandu | Harbours", at=AT, url="https://www.kathmandu.example/1") == Route("term:harbours")
+
+
+def test_a_hashtag_names_the_subject_that_its_words_name() -> None:
+    router = Router()
+    router.update(subject("open-source", "open source"))
+    assert router.route("Thoughts on #OpenSource", at=AT).trend_id == "open-source"
+
+
+@pytest.mark.parametrize(
+    ("title", "home"),
+    [
+        ("Это новый мост через Енисей", "term:енисей"),
+        ("هذا هو الجسر الجديد في زنجبار", "term:زنجبار"),
+        ("上海地铁今天停运", "term:停运"),
+        ("札幌で新しい駅", "term:札幌"),
+        ("Die Brücke über den Vierwaldstättersee ist nicht offen", "term:vierwaldstättersee"),
+        ("El puente que está sobre el Guadalquivir", "term:guadalquivir"),
+    ],
+)
+def test_the_most_telling_word_is_found_in_any_language(title: str, home: str) -> None:
+    assert Router().route(title, at=AT).trend_id == home
+
+
+def test_an_item_that_comes_again_is_placed_and_not_counted() -> None:
+    router = fed("Tesla", times=3)
+    before = router.dump()
+    for _ in range(20):
+        assert router.route("Snowden on Tesla", at=AT, again=True).trend_id == "term:tesla"
+    assert router.dump() == before
+    assert router.route("Snowden", at=AT, again=True).trend_id == "term:snowden"
+
+
+def test_no_subject_of_a_mixed_world_takes_a_tenth_and_most_are_found() -> None:
+    """Floors; .65 and .02 are usual in a longer world."""
+    posts = subjects_of_the_world(4_000, 1)
+    measures = routed(posts.sightings).measures(posts.labels)
+    assert measures["B3 F1"] >= 0.6, measures
+    assert measures["reach"] >= 0.7, measures
+    assert measures["largest"] <= 0.1, measures

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.languages import language_of, segmented
 from models.text import (
     BODY_PIECE_CHARS,
     MAX_TOKENS,
@@ -47,6 +48,10 @@ def observation(title: str, body: str = "", publisher: str | None = None, url: s
         ("Why List<String> is not List<Object>", "Why List<String> is not List<Object>"),
         ("zero\u200bwidth and\x07 bell\n\n next", "zerowidth and bell next"),
         ("Show HN:", "Show HN:"),
+        ("RT @someone: The bridge is open", "The bridge is open"),
+        ("\U0001f525\U0001f525 Rates rise \U0001f4c8\ufe0f", "Rates rise"),
+        ("\U0001f600", "\U0001f600"),
+        ("I \u2764\ufe0f trains", "I \u2764\ufe0f trains"),
         ("", ""),
     ],
 )
@@ -63,6 +68,9 @@ def test_decoration_goes_and_the_title_stays(raw: str, clean: str) -> None:
         ("Rates rise | Ars Technica", None, "https://arstechnica.com/x", "Rates rise"),
         ("Rates rise - what now", "Reuters", "https://reuters.com/x", "Rates rise - what now"),
         ("Rates rise - Reuters", None, None, "Rates rise - Reuters"),
+        ("The Verge | Rates rise", "The Verge", None, "Rates rise"),
+        ("GitHub - a tiny compiler", None, "https://github.com/x/y", "a tiny compiler"),
+        ("Reuters: rates rise", "Reuters", None, "Reuters: rates rise"),
     ],
 )
 def test_a_site_name_goes_only_where_it_is_the_publishers(
@@ -88,7 +96,14 @@ def test_no_title_makes_cleaning_fail_and_nothing_invisible_is_left(title: str) 
         ("700,000 users, v2.0", ["700000", "users", "v2.0"]),
         ("TCP/IP", ["tcp", "ip"]),
         ("Straße ÉCOLE", ["strasse", "école"]),
-        ("東京地震", ["東京", "京地", "地震"]),
+        ("OMeta# and F#, #energy", ["ometa", "and", "f#", "energy"]),
+        ("昨晚上海地铁停运三小时", ["昨晚", "上海", "地铁", "停运", "三", "小时"]),
+        ("札幌で大雪、空港が閉鎖", ["札幌", "で", "大雪", "空港", "が", "閉鎖"]),
+        ("부산에서 기차가 멈췄다", ["부산", "에서", "기차", "가", "멈췄", "다"]),
+        ("МОСКВА: новый мост через реку", ["москва", "новый", "мост", "через", "реку"]),
+        ("الطُّلَّابُ في الجـــامعة", ["الطلاب", "في", "الجامعة"]),
+        ("दिल्ली में बारिश", ["दिल्ली", "में", "बारिश"]),
+        ("רַכֶּבֶת חדשה", ["רכבת", "חדשה"]),
         ("…!?", []),
     ],
 )
@@ -108,6 +123,40 @@ def test_names_are_more_salient_than_common_words_and_numbers_least() -> None:
     assert salience("kubernetes") > salience("iphone") > salience("company") > salience("the")
     assert salience("2016") <= 2.0 < salience("gpt-4")
     assert salience("hillary of") == salience("hillary")
+
+
+@pytest.mark.parametrize(
+    ("form", "subject"),
+    [
+        ("который", "бутан"),
+        ("через", "самовар"),
+        ("هذا", "زنجبار"),
+        ("में", "नागालैंड"),
+        ("的", "札幌"),
+        ("에서", "울릉도"),
+    ],
+)
+def test_words_of_form_tell_little_in_any_script(form: str, subject: str) -> None:
+    assert salience(form) < 2.5 < salience(subject)
+
+
+def test_words_of_another_language_in_latin_letters_are_common_where_it_is_known() -> None:
+    assert salience("nicht") == 8.0
+    assert salience("nicht", "de") < 2.0
+    assert salience("kathmandu", "de") == salience("kathmandu")
+
+
+def test_the_language_is_told_by_words_of_form_and_only_where_there_are_enough() -> None:
+    assert language_of(tokens("Die Brücke ist nicht mehr für den Verkehr offen")) == "de"
+    assert language_of(tokens("El puente está cerrado por la noche y nadie sabe cuándo abre")) == "es"
+    assert language_of(tokens("The bridge is closed and nobody knows when it opens")) is None
+    assert language_of(tokens("Man at war over pot, in a bar")) is None
+    assert language_of([]) is None
+
+
+@given(st.text(alphabet="東京地震のニュース서울에서가北京发布abc1", max_size=40))
+def test_cutting_into_words_loses_no_character(run: str) -> None:
+    assert "".join(segmented(run)) == run
 
 
 def test_a_body_is_embedded_only_where_the_title_is_short() -> None:

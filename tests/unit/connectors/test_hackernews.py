@@ -156,6 +156,21 @@ async def test_only_what_has_changed_is_sent_again(server: Server) -> None:
     assert memory.delivered[1].item_id == memory.delivered[2].item_id
 
 
+async def test_what_is_sent_again_says_so(server: Server) -> None:
+    api = Api(server)
+    api.lists(new=[1])
+    api.item(1)
+    hands, source, cursor = Hands(), connector(server), None
+    again = []
+    for points in (1, 5, 9):
+        api.item(1, score=points)
+        batches = await read(source, cursor, hands)
+        cursor = batches[-1].cursor
+        again += [each.again for each in sightings(batches)]
+        hands.at_s += 600
+    assert again == [False, True, True]
+
+
 async def test_quiet_items_are_asked_for_less_and_less_and_moving_ones_are_not(server: Server) -> None:
     api = Api(server)
     api.lists(new=[1, 2])
