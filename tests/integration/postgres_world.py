@@ -72,7 +72,7 @@ class World:
         when = END - timedelta(minutes=10 * number)
         made: EnrichedItem = item(
             self.config, number, seq=number + 1, title=f"{title} {number}", body="", trend_id=trend, published_at=when,
-            observed_at=when, engagement=Engagement(points=100 - number),
+            observed_at=when, engagement=Engagement(points=100 - number), publisher=f"site{number % 4}.example",
         )  # fmt: skip
         self.records.append(msgspec.structs.replace(made, topic_id=topic_id, echo_of=echo_of))
         said: Mention = mention(self.config, number, seq=number + 1)
