@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.clustering import CHUNK
 from benchmarks.harness import Measures, Scores
 from benchmarks.labelled import first_sightings, posts_of
 from connectors.base import Sighting, routing
@@ -25,6 +24,7 @@ from models.engine import ClusterEngine
 from models.routing import Router
 from streams.ids import item_id_of
 from streams.records import Change
+from trends.evaluation import CHUNK
 
 ITEMS: Final = 5_000
 """Of the synthetic world."""

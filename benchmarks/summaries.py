@@ -32,7 +32,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from benchmarks.chat_stand_in import chat_api
-from benchmarks.clustering import SETTLE_S, Placed, line_of
+from benchmarks.clustering import SETTLE_S, line_of
 from benchmarks.harness import Measures, Scores
 from benchmarks.labelled import Posts, posts_of, synthetic_posts
 from benchmarks.own_stack import own_stack, stored_after
@@ -54,6 +54,7 @@ from sinks.postgres import migrate
 from streams.admin import StreamAdmin
 from streams.records import Change, TopicSummary, TopicUpdate
 from trends.demo import Stages, processes
+from trends.evaluation import Placed
 from trends.flow_processes import flow_supervisor
 
 ITEMS: Final = 5_000

@@ -136,6 +136,15 @@ class _Cursor(Struct, frozen=True, forbid_unknown_fields=False):
     """Whether rows carry times, as far as that is known."""
 
 
+class MissingColumnError(SettingsError):
+    """A CSV file has no column for a field that it must have, or that was mapped."""
+
+    def __init__(self, field: str, header: str) -> None:
+        super().__init__(f"file: no column for {field} among {header}; say which one it is: --map {field}=COLUMN")
+        self.field = field
+        self.header = header
+
+
 # -- the connector -----------------------------------------------------------------------------------------------------
 
 
@@ -573,9 +582,7 @@ class _Mapper:
             raise SettingsError("file: it is empty, or its first line is; a CSV file begins with the names of columns")
         for field in ("title", *self._options.map):
             if not there.intersection(self._names[field]) and not (field == "title" and there & {*self._names["body"]}):
-                raise SettingsError(
-                    f"file: no column for {field} among {_shown(header)}; say which one it is: --map {field}=COLUMN"
-                )
+                raise MissingColumnError(field, _shown(header))
         self.timed = bool(there.intersection(self._names["published_at"]))
 
     def sighting(self, row: Mapping[str, Any], simulated: datetime) -> Sighting:

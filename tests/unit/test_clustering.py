@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import clustering as benchmark
 from benchmarks.labelled import synthetic_posts
 from models.clustering import TERMS_ALIKE, TOPIC_TERMS, ClusterConfig, Point, TopicSpace, points, squared_weight
 from models.embedding import EmbeddingCache, create
@@ -17,6 +16,7 @@ from models.postings import Postings
 from models.topics import MEMBERS, Topic, direction, member_of, raised
 from streams.records import Engagement
 from tests.unit.test_engine import embedded
+from trends.evaluation import alone
 
 D = 32
 HOUR = 3_600_000_000
@@ -120,8 +120,7 @@ def test_candidates_by_index_lose_hardly_anything(monkeypatch: pytest.MonkeyPatc
         return given
 
     monkeypatch.setattr(TopicSpace, "nearest", compared)
-    monkeypatch.setattr(benchmark, "ClusterConfig", lambda: ClusterConfig(compared_topics=0))
-    benchmark.alone(posts.sightings, create("onnx", threads=1), EmbeddingCache())
+    alone(posts.sightings, create("onnx", threads=1), EmbeddingCache(), config=ClusterConfig(compared_topics=0))
     assert asked > 200
     assert found >= 0.99 * asked
 

@@ -5,13 +5,13 @@ Left out is what moves records between them; the end-to-end test has that.
 
 from __future__ import annotations
 
-from benchmarks.clustering import alone
 from benchmarks.echoes import agreement, echoes, synthetic_copies
 from benchmarks.trends import of_world
 from connectors.synthetic import COPIES, SyntheticOptions, World
 from models.embedding import EmbeddingCache, create
 from models.quality import Agreement
 from streams.ids import item_id_of
+from trends.evaluation import alone
 
 FLOOR = 0.88
 """BCubed F1; .95 is usual."""

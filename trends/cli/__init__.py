@@ -34,6 +34,7 @@ COMMANDS: tuple[str, ...] = (
     "trends.cli.lag",
     "trends.cli.state",
     "trends.cli.verify",
+    "trends.cli.eval",
 )
 """Modules with commands, in the order in which `trends --help` shows them. A new group is one line here."""
 
