@@ -14,14 +14,14 @@ from sinks.postgres import PostgresConfig, RowKey, SyncWriter
 from streams.dead_letters import Received, count_letters, letter_of
 from streams.forgotten import FORGOTTEN_TAG, ForgottenFollower
 from streams.io import Outbox
-from streams.records import EnrichedItem, Mention, Reason, Record, TopicUpdate
+from streams.records import EnrichedItem, Feedback, Mention, Reason, Record, TopicUpdate
 from streams.session import Session
 from streams.spec import FlowSpec
-from streams.table import CATALOG, ENRICHED, MENTIONS, SCORES, SUMMARIES, UPDATES
+from streams.table import CATALOG, ENRICHED, FEEDBACK, MENTIONS, SCORES, SUMMARIES, UPDATES
 
 T = TypeVar("T")
 
-SPEC = FlowSpec("store", (UPDATES, ENRICHED, MENTIONS, SUMMARIES, SCORES, CATALOG), ordered=False)
+SPEC = FlowSpec("store", (UPDATES, ENRICHED, MENTIONS, SUMMARIES, SCORES, CATALOG, FEEDBACK), ordered=False)
 
 
 class StoreStep:
@@ -62,9 +62,12 @@ class StoreStep:
         forgotten = self._forgotten.poll()
         kept: list[tuple[Record, Any]] = []
         gone: list[RowKey] = []
-        cut = 0
+        cut = beside = 0
         for received in oks:
             record = received.record
+            if isinstance(record, Feedback) and record.trend_id is None:
+                beside += 1  # about items: cluster's affair
+                continue
             if isinstance(record, EnrichedItem):
                 item = record.item
                 if forgotten.item(item.item_id) or FORGOTTEN_TAG in item.tags:
@@ -78,7 +81,7 @@ class StoreStep:
                 record = replace(record, items=leading)
                 cut += 1
             kept.append((record, received.message))
-        self._forgotten.count(len(oks) - len(kept) + cut)
+        self._forgotten.count(len(oks) - len(kept) - beside + cut)
         return kept, gone
 
     def _awaited(self, begun: Future[T]) -> T:

@@ -127,6 +127,8 @@ class Router:
         self._gains: dict[str | None, _Gains] = {}
         """By the language of the text that the words stand in."""
         self._catalogue = Catalogue()
+        self._refused: set[str] = set()
+        """Terms that people say are no subjects."""
 
     def __len__(self) -> int:
         return len(self._terms)
@@ -134,6 +136,18 @@ class Router:
     def update(self, definition: TrendDefinition) -> None:
         """Adds, changes or retires a tracked subject; the next item already follows it."""
         self._catalogue.update(definition)
+
+    def refuse(self, trend_id: str, refused: bool = True) -> None:
+        """A term that is no subject is never chosen or mentioned again, until that is taken back. No effect on others
+        than those that the router finds itself."""
+        if not trend_id.startswith(TERM_PREFIX):
+            return
+        name = trend_id.removeprefix(TERM_PREFIX)
+        if refused:
+            self._refused.add(name)
+            self._terms.pop(name, None)
+        else:
+            self._refused.discard(name)
 
     def route(
         self,
@@ -222,6 +236,8 @@ class Router:
                 stem = terms.get(name[:-1])
                 if stem is not None and (term is None or stem.seen > term.seen):
                     name, term = name[:-1], stem
+            if name in self._refused:
+                continue
             if term is None:
                 term = _Term()
             found[name] = (-(ACTIVITY_SHARE * (term.seen + weight) + term.chosen) * gain, name, term)

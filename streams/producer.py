@@ -23,9 +23,9 @@ from streams.errors import UnavailableError
 from streams.forgotten import Forgotten, ForgottenFollower
 from streams.io import Addresser, Outgoing
 from streams.partitions import LOOK_S, VIEW_S, PartitionsView, learn_partitions
-from streams.records import Observation, Reason, SourceCursor, SourceGap, TrendDefinition
+from streams.records import Feedback, Observation, Reason, SourceCursor, SourceGap, TrendDefinition
 from streams.state import ControlReader
-from streams.table import CATALOG, CURSORS, DEAD_LETTERS, RAW, SOURCE_GAPS, raw
+from streams.table import CATALOG, CURSORS, DEAD_LETTERS, FEEDBACK, RAW, SOURCE_GAPS, raw
 
 DELIVERY_TIMEOUT_S: Final = 60.0
 QUEUE_RECORDS: Final = 50_000
@@ -161,6 +161,10 @@ class Publisher:
     async def define(self, definition: TrendDefinition) -> None:
         """Writes a tracked subject to the catalogue; connectors and stores follow it within a second."""
         await self._send([self._address.record(CATALOG, definition, definition.trend_id)])
+
+    async def say(self, feedback: Feedback) -> None:
+        """Writes what somebody says about a trend or two items; connectors, flows and stores follow within a second."""
+        await self._send([self._address.record(FEEDBACK, feedback, feedback.key)])
 
     async def load_cursor(self, connector: str) -> bytes | None:
         """The connector's own JSON as it was saved last; None where there is none yet."""

@@ -733,6 +733,59 @@ class ForgetRequest(Record, frozen=True, kw_only=True):
         return stable_id("forget", self.request_id, self.key)
 
 
+class FeedbackKind(StrEnum):
+    """What a person says about what the models decided."""
+
+    MERGE = "merge"
+    """Two items tell one story."""
+    SPLIT = "split"
+    """Two items do not tell one story."""
+    MUTE = "mute"
+    """A trend is not to be listed among the rising ones; it is scored all the same."""
+    NOT_A_TREND = "not-a-trend"
+    """A word is no subject: the router never chooses it again."""
+
+
+class Feedback(Record, frozen=True, kw_only=True):
+    """A person's word on a trend or on two items, which the flows obey for as long as it stands.
+
+    Stories are named by items, not by topics: so it holds in every generation.
+    """
+
+    SCHEMA: ClassVar[str] = "feedback"
+
+    kind: FeedbackKind
+    trend_id: Slug | None = None
+    """Of mute and not-a-trend."""
+    items: Annotated[tuple[Short, ...], Meta(max_length=2)] = ()
+    """Of merge and split: two item ids; of a split, the first is the one that leaves."""
+    active: bool = True
+    """False: it was taken back."""
+    reason: Annotated[str, Meta(max_length=200)] = ""
+    said_at: Time
+    version: Count
+
+    def __post_init__(self) -> None:
+        _utc(self, "said_at")
+        of_trend = self.kind in (FeedbackKind.MUTE, FeedbackKind.NOT_A_TREND)
+        if of_trend != (self.trend_id is not None) or len(set(self.items)) != (0 if of_trend else 2):
+            raise ValueError(f"{self.kind.value} is about {'one trend' if of_trend else 'two items'}, and nothing else")
+
+    @property
+    def key(self) -> str:
+        """What it is kept under: said again, it replaces what was said before."""
+        return f"{self.kind.value}/{self.trend_id or '/'.join(sorted(self.items))}"
+
+    @property
+    def feedback_id(self) -> str:
+        """The same for the same word, however often it is said and taken back."""
+        return f"feedback-{stable_id('feedback', self.key)[:12].replace('-', '')}"
+
+    @property
+    def record_id(self) -> str:
+        return stable_id("feedback", self.key, str(self.version))
+
+
 RECORD_TYPES: tuple[type[Record], ...] = (
     Observation,
     EmbeddedItem,
@@ -749,4 +802,5 @@ RECORD_TYPES: tuple[type[Record], ...] = (
     Gap,
     SourceGap,
     ForgetRequest,
+    Feedback,
 )

@@ -11,6 +11,7 @@ from streams.records import (
     DeadLetter,
     EmbeddedItem,
     EnrichedItem,
+    Feedback,
     ForgetRequest,
     Gap,
     Generation,
@@ -177,6 +178,10 @@ FORGOTTEN = Stream(
     "items.forgotten", "item or author", ForgetRequest, "items and authors that must not come back",
     scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
 )  # fmt: skip
+FEEDBACK = Stream(
+    "feedback", "kind and what it is about", Feedback, "what people say about trends and stories; the flows obey it",
+    scope=Scope.ALL, partitions=1, retention_ms=None, placed_by="one",
+)  # fmt: skip
 DEAD_LETTERS = Stream(
     "dead.letters", "stream/partition/offset", DeadLetter, "what could not be processed, and why",
     scope=Scope.ALL, partitions=4, collapses=True,  # all versions of a letter in one partition, whatever grows
@@ -186,7 +191,7 @@ DEAD_LETTERS = Stream(
 TABLE: tuple[Stream, ...] = (
     *RAW, HISTORY, EMBEDDED, ENRICHED, MENTIONS, UPDATES, SUMMARIES, SCORES,
     CLUSTER_ROLE, CLUSTER_STATE, SCORE_STATE, SUMMARIZE_STATE,
-    CATALOG, CURSORS, SOURCE_GAPS, PARTITIONS, GAPS, GENERATIONS, FORGOTTEN, DEAD_LETTERS,
+    CATALOG, CURSORS, SOURCE_GAPS, PARTITIONS, GAPS, GENERATIONS, FORGOTTEN, FEEDBACK, DEAD_LETTERS,
 )  # fmt: skip
 
 

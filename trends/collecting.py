@@ -12,15 +12,17 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final, TypeAlias, TypeVar
 
 from connectors.base import Connector, routing
 from connectors.runner import ProgressFn, Runner, SourceReport
 from models.routing import Router
 from streams.admin import StreamAdmin
 from streams.errors import UnavailableError
+from streams.feedback import FeedbackFollower
 from streams.producer import CatalogFollower, Publisher
-from streams.records import TrendDefinition
+from streams.records import Feedback, FeedbackKind, TrendDefinition
 from trends.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ SETTLE_ATTEMPTS: Final = 10
 SETTLE_S: Final = 0.3
 
 T = TypeVar("T")
+Changes: TypeAlias = deque[TrendDefinition | Feedback]
 
 
 async def collect(
@@ -74,12 +77,17 @@ async def _router(settings: Settings, publisher: Publisher) -> AsyncIterator[Rou
             router.load(memory)
         except ValueError as error:
             log.warning("the router begins without memory: %s", error)
-    changes: deque[TrendDefinition] = deque()
-    follower = await asyncio.to_thread(CatalogFollower, settings.kafka(), settings.generation, changes.append)
-    await _patiently(lambda: asyncio.to_thread(follower.catch_up))
+    kafka = settings.kafka()
+    changes: Changes = deque()
+    followers: list[CatalogFollower | FeedbackFollower] = [
+        await asyncio.to_thread(CatalogFollower, kafka, settings.generation, changes.append),
+        await asyncio.to_thread(FeedbackFollower, kafka, changes.append),
+    ]
+    for each in followers:
+        await _patiently(partial(asyncio.to_thread, each.catch_up))
     _apply(changes, router)
     tasks = [
-        asyncio.create_task(_follow(follower, changes, router)),
+        *(asyncio.create_task(_follow(each, changes, router)) for each in followers),
         asyncio.create_task(_remember(publisher, router)),
     ]
     try:
@@ -88,7 +96,8 @@ async def _router(settings: Settings, publisher: Publisher) -> AsyncIterator[Rou
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.to_thread(follower.close)
+        for each in followers:
+            await asyncio.to_thread(each.close)
         with contextlib.suppress(UnavailableError):
             await publisher.save_cursor(ROUTER_MEMORY, router.dump().encode(), len(router))
 
@@ -102,18 +111,22 @@ async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
     return await read()
 
 
-def _apply(changes: deque[TrendDefinition], router: Router) -> None:
+def _apply(changes: Changes, router: Router) -> None:
     while changes:
-        router.update(changes.popleft())
+        change = changes.popleft()
+        if isinstance(change, TrendDefinition):
+            router.update(change)
+        elif change.kind is FeedbackKind.NOT_A_TREND and change.trend_id:
+            router.refuse(change.trend_id, change.active)
 
 
-async def _follow(follower: CatalogFollower, changes: deque[TrendDefinition], router: Router) -> None:
-    """Applies changes of the catalogue in the loop's own thread, where routing happens."""
+async def _follow(follower: CatalogFollower | FeedbackFollower, changes: Changes, router: Router) -> None:
+    """Applies changes of the catalogue, and what people say, in the loop's own thread, where routing happens."""
     while True:
         try:
             await asyncio.to_thread(follower.poll, CATALOG_POLL_S)
         except UnavailableError as error:
-            log.warning("the catalogue: %s", error)
+            log.warning("the catalogue, or feedback: %s", error)
             await asyncio.sleep(CATALOG_POLL_S)
         _apply(changes, router)
 

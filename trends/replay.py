@@ -23,12 +23,21 @@ from streams.config import KafkaConfig
 from streams.errors import StreamTableError, UnavailableError
 from streams.forgotten import FORGOTTEN_TAG, Forgotten, ForgottenFollower
 from streams.io import Partition
-from streams.records import EnrichedItem, Mention, Record, TopicSummary, TopicUpdate, TrendDefinition, TrendScore
-from streams.table import CATALOG, ENRICHED, MENTIONS, SCORES, SUMMARIES, UPDATES, Stream
+from streams.records import (
+    EnrichedItem,
+    Feedback,
+    Mention,
+    Record,
+    TopicSummary,
+    TopicUpdate,
+    TrendDefinition,
+    TrendScore,
+)
+from streams.table import CATALOG, ENRICHED, FEEDBACK, MENTIONS, SCORES, SUMMARIES, UPDATES, Stream
 from streams.throttle import Throttle
 from trends.settings import Settings
 
-STREAMS: Final = (CATALOG, UPDATES, ENRICHED, MENTIONS, SUMMARIES, SCORES)
+STREAMS: Final = (CATALOG, FEEDBACK, UPDATES, ENRICHED, MENTIONS, SUMMARIES, SCORES)
 """What the store flow reads, in the order of a replay: a topic before what refers to it."""
 BATCH_RECORDS: Final = 2_000
 """Read, and written to the shards, at once."""
@@ -89,7 +98,9 @@ class Selection:
     def __call__(self, record: Record) -> bool:
         """Whether a record is. Updates of topics come before their summaries, which have no event time of their own."""
         r = self._range
-        if isinstance(record, TrendDefinition):
+        if isinstance(record, Feedback) and record.trend_id is None:
+            return False
+        if isinstance(record, TrendDefinition | Feedback):
             return r.partitions is None and r.sources is None
         if isinstance(record, EnrichedItem):
             return self._within(record.item.event_time, record.item.event_time) and self._from(record.item.source)

@@ -166,7 +166,8 @@ class PostgresReader:
         rows = await self._ask(
             "top",
             f"SELECT t.*, c.title, c.category FROM ({standing}) t LEFT JOIN {{s}}.catalogue c USING (trend_id) "
-            "WHERE ($4::text IS NULL OR t.sources ? $4) AND ($5::text IS NULL OR c.category = $5 OR EXISTS ("
+            "WHERE NOT EXISTS (SELECT FROM {s}.feedback f WHERE f.trend_id = t.trend_id AND f.active) "
+            "AND ($4::text IS NULL OR t.sources ? $4) AND ($5::text IS NULL OR c.category = $5 OR EXISTS ("
             "SELECT FROM {g}.items i WHERE i.trend_id = t.trend_id AND i.first_seen > $1 AND i.first_seen <= $2 "
             "AND i.category = $5)) "
             "ORDER BY t.rank DESC NULLS LAST, t.burst DESC, t.trend_id LIMIT $3",

@@ -26,6 +26,7 @@ from streams.records import (
     Change,
     Engagement,
     EnrichedItem,
+    Feedback,
     Life,
     Mention,
     Record,
@@ -199,8 +200,14 @@ CATALOGUE: Final = Table(
     ),
     shared=True,
 )
+FEEDBACK: Final = Table(
+    "feedback",
+    ("trend_id", "kind"),
+    (Group(("version",), ("bucket", "version", "active", "reason", "said_at")),),
+    shared=True,
+)
 
-TABLES: Final = (CATALOGUE, TRENDS, TREND_SCORES, TOPICS, TOPIC_VECTORS, TOPIC_SUMMARIES, ITEMS, MENTIONS)
+TABLES: Final = (CATALOGUE, FEEDBACK, TRENDS, TREND_SCORES, TOPICS, TOPIC_VECTORS, TOPIC_SUMMARIES, ITEMS, MENTIONS)
 """In the order in which every transaction writes them (the same everywhere: no deadlocks)."""
 
 
@@ -225,6 +232,7 @@ class RowBuilder:
             TopicSummary: self._summary,
             TrendScore: self._score,
             TrendDefinition: self._definition,
+            Feedback: self._feedback,
         }
 
     def build(self, record: Record) -> Built:
@@ -313,6 +321,13 @@ class RowBuilder:
             r.updated_at,
         )  # fmt: skip
         return ((CATALOGUE, row),)
+
+    def _feedback(self, r: Feedback) -> tuple[tuple[Table, Row], ...]:
+        if r.trend_id is None:
+            raise RowError(f"{r.kind.value} is about items: only what is said about a trend is stored")
+        return (
+            (FEEDBACK, (r.trend_id, r.kind.value, bucket_of(r.trend_id), r.version, r.active, r.reason, r.said_at)),
+        )
 
     def _vector(self, name: str, text: str | None) -> bytes | None:
         return None if text is None else halfvec(name, text, self._config.dimensions)

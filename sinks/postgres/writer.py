@@ -132,7 +132,8 @@ class PostgresWriter:
         await self._shards.abandon()
 
     async def write(self, batch: Sequence[Record]) -> WriteReport:
-        """Store a batch of EnrichedItem, Mention, TopicUpdate, TopicSummary, TrendScore and TrendDefinition.
+        """Store a batch of EnrichedItem, Mention, TopicUpdate, TopicSummary, TrendScore, TrendDefinition
+        and Feedback on trends.
 
         When it returns, everything but ``refused`` is durable. Atomic for each shard and undivided batch, not over all.
 

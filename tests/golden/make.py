@@ -20,6 +20,8 @@ from streams.records import (
     EmbeddedItem,
     Engagement,
     EnrichedItem,
+    Feedback,
+    FeedbackKind,
     ForgetKind,
     ForgetRequest,
     FromStage,
@@ -116,6 +118,10 @@ def examples() -> list[Record]:
             request_id="forget-7", kind=ForgetKind.AUTHOR, item_id=item_id, topics=(topic_id,),
             author_hash="5f4dcc3b5aa765d61d8327deb882cf99", salt="00ff", source="rss", items=2, requested_at=later,
             reason="asked by the author",
+        ),
+        Feedback(
+            kind=FeedbackKind.SPLIT, items=(item_id, item_id_of("rss", "0")), active=False, reason="two landings",
+            said_at=later, version=2,
         ),
         DeadLetter(
             letter_id="raw.rss/3/17", stream="raw.rss", partition=3, offset=17, reason=Reason.NOT_JSON,

@@ -242,3 +242,27 @@ def test_no_subject_of_a_mixed_world_takes_a_tenth_and_most_are_found() -> None:
     assert measures["B3 F1"] >= 0.6, measures
     assert measures["reach"] >= 0.7, measures
     assert measures["largest"] <= 0.1, measures
+
+
+def test_a_term_that_is_no_subject_is_never_chosen_or_mentioned_until_that_is_taken_back() -> None:
+    router = fed(*["Weekend in Kathmandu"] * 6, "Weekend", times=3)
+    before = router.route("Weekend", at=AT)
+    assert before.trend_id == "term:weekend"
+    router.refuse("term:weekend")
+    for title in ("Weekend", "Weekends", "A weekend in Kathmandu", "Weekend weekend weekend"):
+        route = router.route(title, at=AT)
+        assert "term:weekend" not in (route.trend_id, *route.mentions)
+    later = Router()
+    later.refuse("term:weekend")
+    later.load(router.dump())
+    assert later.route("Weekend", at=AT).trend_id != "term:weekend"
+    router.refuse("term:weekend", refused=False)
+    assert router.route("Weekend", at=AT).trend_id == "term:weekend"
+
+
+def test_a_tracked_subject_is_not_refused_by_its_word() -> None:
+    router = Router()
+    router.update(subject("weekend", "weekend"))
+    router.refuse("weekend")
+    router.refuse("term:weekend")
+    assert router.route("Weekend", at=AT).trend_id == "weekend"

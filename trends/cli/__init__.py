@@ -25,6 +25,7 @@ COMMANDS: tuple[str, ...] = (
     "trends.cli.settings",
     "trends.cli.collect",
     "trends.cli.track",
+    "trends.cli.feedback",
     "trends.cli.streams",
     "trends.cli.flow",
     "trends.cli.run",

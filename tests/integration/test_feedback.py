@@ -1,0 +1,126 @@
+"""``trends feedback`` on a real broker and real shards: whoever decides obeys, and a word can be taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from msgspec.structs import replace
+
+from connectors import connector_of
+from sinks.postgres.config import PostgresConfig
+from sinks.postgres.reader import PostgresReader
+from sinks.postgres.writer import PostgresWriter
+from streams.admin import StreamAdmin
+from streams.broker import end_offsets
+from streams.codec import decode
+from streams.config import KafkaConfig
+from streams.feedback import FeedbackFollower, read_feedback
+from streams.records import Feedback, FeedbackKind, Observation
+from streams.table import FEEDBACK, raw
+from streams.whole import read_whole
+from tests.conftest import LocalStack
+from tests.integration.postgres_records import DIMENSIONS
+from tests.integration.postgres_world import END, store_world
+from tests.integration.test_control_streams import between, refused
+from trends.__main__ import main
+from trends.collecting import collect
+from trends.settings import load_settings
+
+WORD = Feedback(kind=FeedbackKind.MUTE, trend_id="term:phone", said_at=END, version=1)
+
+
+@pytest.fixture
+def kafka(stack: LocalStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> KafkaConfig:
+    kafka = stack.kafka_named(partitions=2)
+    for name, value in (
+        ("HOME", tmp_path / "home"), ("STACK", kafka.stack), ("KAFKA_BOOTSTRAP", kafka.bootstrap),
+        ("KAFKA_PARTITIONS", kafka.partitions),
+    ):  # fmt: skip
+        monkeypatch.setenv(f"TRENDS_{name}", str(value))
+    StreamAdmin(kafka, "g1").apply()
+    return kafka
+
+
+def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
+    monkeypatch.setattr(sys, "argv", ["trends", "feedback", *arguments, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code, capsys.readouterr().err
+    return json.loads(capsys.readouterr().out)
+
+
+def routed(kafka: KafkaConfig) -> dict[str, set[str]]:
+    """The trends of each item that stands in the raw stream."""
+    name = raw("file").physical(kafka, "g1")
+    found: dict[str, set[str]] = {}
+    ends = end_offsets(AdminClient(kafka.client()), [(name, p) for p in range(kafka.partitions)], 10.0)
+    for batch in read_whole(kafka, name, {partition: end for (_, partition), end in ends.items()}):
+        for message in batch:
+            seen = decode(Observation, message.value())
+            found[seen.external_id] = {seen.trend_id, *seen.mentions}
+    return found
+
+
+def test_a_word_that_is_no_trend_is_not_chosen_by_the_collecting_that_follows(
+    kafka: KafkaConfig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = say(capsys, monkeypatch, "not-a-trend", "Kathmandu", "--reason", "a test")
+    assert (said["trend_id"], said["active"]) == ("term:kathmandu", True)
+    path = tmp_path / "posts.csv"
+
+    def collected(first: int) -> set[str]:
+        path.write_text("id,title\n" + "".join(f"{first + n},Water for Kathmandu {n}\n" for n in range(4)))
+        settings = load_settings()
+        asyncio.run(collect(settings, [connector_of(f"file:{path}", {})]))
+        found = routed(kafka)
+        return set().union(*(found[str(first + n)] for n in range(4)))
+
+    assert "term:kathmandu" not in collected(0)
+    say(capsys, monkeypatch, "undo", said["id"])
+    assert "term:kathmandu" in collected(10)
+    assert say(capsys, monkeypatch, "list") == []
+    (gone,) = say(capsys, monkeypatch, "list", "--all")
+    assert (gone["id"], gone["active"], gone["reason"]) == (said["id"], False, "a test")
+
+
+def test_what_was_said_is_known_around_rubbish(kafka: KafkaConfig) -> None:
+    later = replace(WORD, trend_id="term:rust")
+    bad = between(kafka, FEEDBACK, WORD.key, WORD, (later.key, later))
+    with closing(FeedbackFollower(kafka)) as follower:
+        follower.catch_up()
+        assert list(follower.book.said) == [WORD, later]
+    assert refused(kafka, FEEDBACK) == len(bad)
+    assert read_feedback(kafka).known(WORD.key) == WORD
+
+
+async def test_a_muted_trend_is_not_listed_as_rising_and_found_by_its_name(dsns: tuple[str, ...]) -> None:
+    config = PostgresConfig(dsns=dsns, generation="gmute", dimensions=DIMENSIONS)
+    await store_world(config)
+    reader, writer = PostgresReader(config, clock=lambda: END), PostgresWriter(config, clock=lambda: END)
+    await writer.open()
+
+    async def rising() -> list[str]:
+        return [trend.trend_id for trend in (await reader.top(window=timedelta(hours=24))).trends]
+
+    try:
+        assert await rising() == ["term:phone", "rust"]
+        await writer.write([WORD])
+        assert await rising() == ["rust"]
+        phone = await reader.trend("term:phone")
+        assert phone is not None
+        assert phone.row.items
+        back = replace(WORD, active=False, version=2)
+        await writer.write([back])
+        await writer.write([WORD])  # comes again, late
+        assert await rising() == ["term:phone", "rust"]
+    finally:
+        await writer.close()
+        await reader.close()
