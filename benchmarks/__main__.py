@@ -62,6 +62,7 @@ def main() -> int:
         help="trends: what must rise in a file: words of titles and trends, from a time on (uber@2016-09-14)",
     )
     run.add_argument("--unlabelled", action="store_true", help="summaries: the file of --data has no labels")
+    run.add_argument("--device", help="embed: where sentence-transformers runs: cuda, cpu (default: cpu, if installed)")
     run.add_argument("--seed", type=int, default=1, help="of whatever is drawn by chance (default 1)")
     run.add_argument("--models-only", action="store_true", help="quality: leave out the run through the pipeline")
     run.add_argument("--json", type=Path, help="write the results, with facts about the machine, to this file")

@@ -1,6 +1,7 @@
 """The onnx embedder against batches of a fixed size, and against sentence-transformers where it is installed.
 
-All on one thread, the same titles in the same order; what is compared is titles a second of a worker process.
+All on one thread, the same titles in the same order; what is compared is titles a second of a worker process. With
+``--device cuda`` sentence-transformers runs on the GPU, our batches against the library's own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -25,6 +27,8 @@ from streams.errors import SettingsError
 
 ITEMS = 2_048
 WARM_UP = 64
+
+Embed: TypeAlias = Callable[[list[str]], Floats]
 
 
 class FixedBatches(OnnxEmbedder):
@@ -49,54 +53,80 @@ def run(args: argparse.Namespace, tell: Callable[[str], None]) -> Result:
         "onnx, batches of 32": "as they come",
         "onnx, batches of 512": "as they come",
     }
-    embeds: dict[str, Callable[[list[str]], Floats]] = {
+    embeds: dict[str, Embed] = {
         "onnx": OnnxEmbedder().embed,
         "onnx, batches of 32": FixedBatches(32).embed,
         "onnx, batches of 512": FixedBatches(512).embed,
     }
-    for size in (32, 512):
-        if encode := _sentence_transformers(size):
-            name = f"sentence-transformers, batches of {size}"
-            embeds[name], rows[name] = encode, "float32, as they come"
+    device = args.device or "cpu"
+    if args.device or _installed():
+        made_here, batched = _sentence_transformers(device)
+        embeds[f"sentence-transformers on {device}"], rows[f"sentence-transformers on {device}"] = (
+            made_here,
+            ("sorted by length, batches under a token budget; " + ("float32" if device == "cpu" else "half precision")),
+        )
+        for size in (32, 512):
+            name = f"its own encode on {device}, batches of {size}"
+            embeds[name], rows[name] = batched(size), "as they come, same precision"
     reference = {name: embed(titles[:WARM_UP]) for name, embed in embeds.items()}
 
-    def rate(embed: Callable[[list[str]], Floats]) -> Callable[[], float]:
+    def rate(embed: Embed) -> Callable[[], float]:
         return lambda: len(titles) / timed(lambda: embed(titles))
 
     rates = in_turns(args.rounds, {name: rate(embed) for name, embed in embeds.items()}, tell)
     made = tuple(Row(name, tuple(rates[name]), note) for name, note in rows.items())
     ratios = {f"onnx / {row.name}": made[0].median / row.median for row in made[1:]}
+    ours = next((row for row in made if row.name.startswith("sentence")), None)
+    if ours is not None:
+        ratios |= {f"{ours.name} / {r.name}": ours.median / r.median for r in made if r.name.startswith("its own")}
     facts: dict[str, object] = {
         "titles": f"{len(titles)} of {args.data.name if args.data else 'the synthetic world'}",
         "mean characters": round(float(np.mean([len(title) for title in titles])), 1),
     }
-    last = list(reference)[-1]
-    if last.startswith("sentence"):
-        cosines = np.sum(reference["onnx"] * reference[last], axis=1)
-        facts["cosine to sentence-transformers"] = f"mean {cosines.mean():.4f}, least {cosines.min():.4f}"
+    if theirs := next((name for name in reference if name.startswith("sentence")), None):
+        cosines = np.sum(reference["onnx"] * reference[theirs], axis=1)
+        facts[f"cosine of onnx to {theirs}"] = f"mean {cosines.mean():.4f}, least {cosines.min():.4f}"
     else:
         facts["sentence-transformers"] = "not installed (the extra gpu)"
-    return Result("embed", "titles/s, one thread", made, ratios, facts)
+    return Result("embed", "titles/s, one thread of a CPU", made, ratios, facts)
 
 
-def _sentence_transformers(size: int) -> Callable[[list[str]], Floats] | None:
-    folder = _packaged(*_TOKENIZER).parent
-    weights = folder / "model.safetensors"
-    if find_spec("sentence_transformers") is None or find_spec("torch") is None or not weights.is_file():
-        return None
-    import torch
+def _installed() -> bool:
+    weights = _packaged(*_TOKENIZER).parent / "model.safetensors"
+    return find_spec("sentence_transformers") is not None and find_spec("torch") is not None and weights.is_file()
 
+
+def _sentence_transformers(device: str) -> tuple[Embed, Callable[[int], Embed]]:
+    """Our embedder on a device, and the library's own ``encode`` in batches of so many texts, with the same model.
+
+    Raises:
+        SettingsError: torch or the device is not there.
+    """
+    folder = str(_packaged(*_TOKENIZER).parent)
     from models.embedding.transformer import TransformerEmbedder
 
+    embedder = TransformerEmbedder(folder, device=device)
+    import torch
+    from sentence_transformers import SentenceTransformer
+
     torch.set_num_threads(1)
-    embedder = TransformerEmbedder(str(folder), device="cpu", batch_texts=size)
+    library: Any = SentenceTransformer(folder, device=device)
+    if device != "cpu":
+        library.half()
 
-    def embed(texts: list[str]) -> Floats:
-        # One call a batch: within a call the library sorts by length, which a stream of batches cannot.
-        parts = [embedder.embed(texts[i : i + size]) for i in range(0, len(texts), size)]
-        return np.concatenate(parts)
+    def batched(size: int) -> Embed:
+        def embed(texts: list[str]) -> Floats:
+            # One call a batch: within a call the library sorts by length, which a stream of batches cannot.
+            parts = [
+                library.encode(texts[i : i + size], batch_size=size, normalize_embeddings=True, show_progress_bar=False)
+                for i in range(0, len(texts), size)
+            ]
+            vectors: Floats = np.concatenate(parts).astype(np.float32)
+            return vectors
 
-    return embed
+        return embed
+
+    return embedder.embed, batched
 
 
 def _titles(path: Path | None) -> Iterator[str]:

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from streams.config import KafkaConfig
 from tests.vllm_server import chat_model, embedding_model, serving
 from trends.settings import Settings
 from trends.stack import Stack
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")  # no timing decides a test
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +36,22 @@ class Embedder(Protocol):
     def close(self) -> None:
         """Gives connections and memory back; may be called twice."""
         ...
+
+
+def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Rows of about equal length, the shortest first: each batch at most so many tokens with its padding, or one row.
+
+    Args:
+        lengths: tokens of each row.
+    """
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[i] > tokens:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
 
 
 def unit(vectors: Floats) -> Floats:

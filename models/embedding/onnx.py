@@ -15,7 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.embedding.base import Floats, unit
+from models.embedding.base import Floats, batches, unit
 from streams.errors import SettingsError
 
 MAX_TOKENS: Final = 256
@@ -111,15 +111,7 @@ class OnnxEmbedder:
         return ids
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Rows of about equal length, each batch at most ``batch_tokens`` with its padding."""
-        batch: list[int] = []
-        for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-            if batch and (len(batch) + 1) * lengths[i] > self._batch_tokens:
-                yield batch
-                batch = []
-            batch.append(i)
-        if batch:
-            yield batch
+        return batches(lengths, self._batch_tokens)
 
     def _run(self, tokens: Sequence[list[int]]) -> Floats:
         """Pooled vectors (b, d) of one batch; its rows come sorted, so the last one is the longest."""

@@ -15,7 +15,7 @@ from streams.errors import SettingsError
 
 
 def arguments(data: Path | None) -> argparse.Namespace:
-    return argparse.Namespace(items=8, rounds=1, data=data)
+    return argparse.Namespace(items=8, rounds=1, data=data, device=None)
 
 
 @pytest.mark.parametrize("name", ["titles.csv", "titles.jsonl", "titles.jsonl.gz", None])
@@ -34,6 +34,11 @@ def test_a_file_without_titles_is_said(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("id\n1\n")
     with pytest.raises(SettingsError, match=r"x\.csv has no titles"):
         run(arguments(tmp_path / "x.csv"), lambda line: None)
+
+
+def test_a_device_that_is_not_there_is_said_and_nothing_else_is_measured_in_its_place() -> None:
+    with pytest.raises(SettingsError, match=r"there is no cuda|needs the extra gpu"):
+        run(argparse.Namespace(items=8, rounds=1, data=None, device="cuda:7"), lambda line: None)
 
 
 def test_fixed_batches_compute_the_same_vectors() -> None:
