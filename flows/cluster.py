@@ -8,6 +8,7 @@ from models.engine import ClusterEngine
 from models.state import STATE_VERSION
 from streams import metrics
 from streams.dead_letters import count_letters, letter_of
+from streams.feedback import FeedbackFollower
 from streams.forgotten import ForgottenFollower
 from streams.io import Outbox
 from streams.keys import murmur2
@@ -28,8 +29,11 @@ def state_partition(key: bytes, partitions: int) -> int:
 class ClusterStep:
     """Embedded items to decisions about them, and the state that they leave behind."""
 
-    def __init__(self, session: Session, engine: ClusterEngine, forgotten: ForgottenFollower) -> None:
+    def __init__(
+        self, session: Session, engine: ClusterEngine, forgotten: ForgottenFollower, feedback: FeedbackFollower
+    ) -> None:
         self._forgotten = forgotten
+        self._feedback = feedback
         self._address = session.address
         self._engine = engine
         self._state_partitions = CLUSTER_STATE.count(session.kafka)
@@ -37,6 +41,7 @@ class ClusterStep:
     def __call__(self, decoded: Decoded[EmbeddedItem]) -> Outbox:
         out = outbox(decoded, self._address)
         address, records = self._address, out.records
+        self._feedback.poll()
         decisions = self._engine.apply([r.record for r in self._forgotten.without_denied(decoded.oks)])
         records.extend(address.record(ENRICHED, item, item.trend_id) for item in decisions.enriched)
         records.extend(address.record(MENTIONS, mention, mention.trend_id) for mention in decisions.mentions)
@@ -66,12 +71,18 @@ def _tell_size(engine: ClusterEngine) -> None:
 def wire(session: Session, engine: ClusterEngine) -> Wired:
     """read items.embedded → decode → cluster → items.enriched, trends.mentions, topics.updates, cluster.state."""
     forgotten = ForgottenFollower(session.kafka, SPEC.name)
-    step = ClusterStep(session, engine, forgotten)
+    feedback = FeedbackFollower(session.kafka, engine.obey)
+    step = ClusterStep(session, engine, forgotten, feedback)
 
     def restored() -> None:
         forgotten.catch_up()
+        feedback.catch_up()
         engine.finish_restore()
         _tell_size(engine)
 
+    def close() -> None:
+        forgotten.close()
+        feedback.close()
+
     flow = pipeline(session, step)
-    return Wired(flow, InBatches(engine.restore), before_run=restored, close=forgotten.close)
+    return Wired(flow, InBatches(engine.restore), before_run=restored, close=close)

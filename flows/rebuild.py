@@ -179,7 +179,7 @@ class ClusterSource:
             if update is None:
                 return None
             if update.life in (Life.MERGED, Life.FADED):
-                return 2 * update.seq + 1, Ending(update.topic_id, update.seq, update.life, update.merged_into)
+                return 2 * update.seq + 1, Ending.of(update)
             engine.live(update, moved=partition_of(update.trend_id, count) != message.partition())
             return None
 

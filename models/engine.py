@@ -64,6 +64,8 @@ from streams.records import (
     EmbeddedItem,
     Engagement,
     EnrichedItem,
+    Feedback,
+    FeedbackKind,
     Kind,
     Life,
     Mention,
@@ -144,6 +146,10 @@ class ClusterEngine:
         self._ended: list[TopicUpdate] = []
         self._round: set[str] = set()
         """Topics whose centroid changed since the last look for merges."""
+        self._told: dict[bytes, dict[str, Feedback]] = {}
+        """By item: the merges that people have asked for."""
+        self._unsettled: dict[str, Feedback] = {}
+        """Those that were asked for since the last call."""
 
     @property
     def active_topics(self) -> int:
@@ -171,12 +177,38 @@ class ClusterEngine:
         if self._restored is not None:
             raise RuntimeError("state was restored: call finish_restore() before apply()")
         out = Decisions()
+        for word in self._unsettled.values():
+            self._unite(word)
+        self._unsettled = {}
         for begin in range(0, len(items), LOOK_AHEAD):
             for arrival in self._arrivals(items[begin : begin + LOOK_AHEAD], out):
                 self._decide(arrival, out)
         self._write_updates(out)
         out.state.extend(self._log.records(self._index, self._topics, self._space, self._state))
         return out
+
+    def obey(self, feedback: Feedback) -> None:
+        """Somebody says that two items tell one story: their topics become one at the next call, or as soon as both are
+        known. What was merged stays so when that is taken back. It is no state: said again it changes nothing."""
+        if feedback.kind is not FeedbackKind.MERGE:
+            return
+        for item in [id_bytes(item) for item in feedback.items]:
+            if feedback.active:
+                self._told.setdefault(item, {})[feedback.key] = feedback
+            elif words := self._told.get(item):
+                words.pop(feedback.key, None)
+        if feedback.active:
+            self._unsettled[feedback.key] = feedback
+        else:
+            self._unsettled.pop(feedback.key, None)
+
+    def _unite(self, word: Feedback) -> None:
+        rows = [self._index.find(id_bytes(item)) for item in word.items]
+        ids = {id_text(topic) for row in rows if row >= 0 and (topic := self._index.topic_of(row))}
+        topics = [self._topics[topic_id] for topic_id in ids if topic_id in self._topics]
+        if len(topics) == 2:
+            winner, loser = sorted(topics, key=lambda topic: (topic.founded_us, topic.topic_id))
+            self._take_over(winner, loser, word.feedback_id)
 
     def _arrivals(self, items: Sequence[EmbeddedItem], out: Decisions) -> list[Arrival]:
         """Items with their point in the space; those that cannot be decoded go to ``failed``."""
@@ -275,6 +307,8 @@ class ClusterEngine:
         self._mention(arrival, entry, at(event_us), 1, engagement_of(entry.engagement), seq, out)
         if self._look_due:
             self._maintain()
+        for word in self._told.get(arrival.item_id, {}).values():
+            self._unite(word)
 
     def _new_entry(self, arrival: Arrival, tick: int) -> tuple[Entry, int]:
         """What an item that was never seen begins with, without topic and echo; and when it happened (microseconds)."""
@@ -514,10 +548,12 @@ class ClusterEngine:
         pairs = self._space.alike(self._round)
         self._next_round()
         for winner_id, loser_id in pairs:
-            winner, loser, seq = self._topics[winner_id], self._topics[loser_id], self._next_seq()
-            loser.seq = seq
-            self._ended.append(self._update(loser, Life.MERGED, winner_id))
-            self._merge(winner, loser, seq)
+            self._take_over(self._topics[winner_id], self._topics[loser_id])
+
+    def _take_over(self, winner: Topic, loser: Topic, reason: str | None = None) -> None:
+        loser.seq = seq = self._next_seq()
+        self._ended.append(self._update(loser, Life.MERGED, winner.topic_id, reason))
+        self._merge(winner, loser, seq)
 
     def _next_round(self) -> None:
         self._round = set()
@@ -621,7 +657,9 @@ class ClusterEngine:
                 )
             )
 
-    def _update(self, topic: Topic, life: Life, merged_into: str | None = None) -> TopicUpdate:
+    def _update(
+        self, topic: Topic, life: Life, merged_into: str | None = None, reason: str | None = None
+    ) -> TopicUpdate:
         assert self._space is not None
         state, space = self._state, self._space
         nearest = topic.nearest_members(space.sums_of(topic.topic_id))[:LEADING]
@@ -645,6 +683,7 @@ class ClusterEngine:
             trend_id=topic.trend_id,
             trends=dict(trends),
             seq=topic.seq,
+            reason=reason,
         )
 
     def _write_updates(self, out: Decisions) -> None:

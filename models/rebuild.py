@@ -82,6 +82,13 @@ class Ending(NamedTuple):
     seq: int
     life: Life
     merged_into: str | None
+    told: bool = False
+    """Somebody asked for the merge, so it is no sign that topics were looked at."""
+
+    @classmethod
+    def of(cls, update: TopicUpdate) -> Ending:
+        """What is kept of it."""
+        return cls(update.topic_id, update.seq, update.life, update.merged_into, update.reason is not None)
 
 
 @dataclass(slots=True)
@@ -212,12 +219,15 @@ class ClusterRebuild(ClusterEngine):
     def _number(self, seq: int) -> None:
         """Whatever was to happen before this decision has been recorded before it."""
         self._looked = False
-        if self._forget_due:
-            self._forget_due = False
-            self._forget_items()
+        self._forget_now()
         self._numbers += seq != self._state.seq
         self._state.seq = self._last_decided = max(seq, self._state.seq)
         self.report.decisions += 1
+
+    def _forget_now(self) -> None:
+        if self._forget_due:
+            self._forget_due = False
+            self._forget_items()
 
     def _apply_first(self, record: EnrichedItem, arrival: Arrival, tick: int) -> None:
         entry, event_us = self._new_entry(arrival, tick)
@@ -268,7 +278,9 @@ class ClusterRebuild(ClusterEngine):
         self.report.decisions += not by_deletion
         if topic is None:
             return
-        if not by_deletion and not self._looked and self._state.observed_us:
+        if update.told:
+            self._forget_now()
+        elif not by_deletion and not self._looked and self._state.observed_us:
             self._begin_maintenance(True)  # first records are missing: this is when topics were looked at
         winner = self._topics.get(update.merged_into) if update.merged_into else None
         if winner is not None:
@@ -289,9 +301,7 @@ class ClusterRebuild(ClusterEngine):
     def finish(self) -> Rebuilt:
         """All that was decided is there: what was only observed is added, and what is missing is taken from the last
         updates of the topics."""
-        if self._forget_due:
-            self._forget_due = False
-            self._forget_items()
+        self._forget_now()
         report = self.report
         for item_id in list(self._index.ids()):
             row, tick = self._index.find(item_id), self._last_seen.tick(item_id)

@@ -301,6 +301,8 @@ class TopicUpdate(Record, frozen=True, kw_only=True):
     trends: dict[str, Count]
     """Items by home trend, the largest first (at most 20)."""
     seq: Count
+    reason: Short | None = None
+    """Of a merge that somebody asked for: the id of that feedback; None: topics were alike."""
 
     def __post_init__(self) -> None:
         _utc(self, "first_seen", "last_seen")

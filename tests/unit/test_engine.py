@@ -23,7 +23,7 @@ from models.state import upgraded
 from models.text import embedding_text, text_hash
 from streams.codec import decode, encode
 from streams.ids import item_id_of, topic_id_of
-from streams.records import Change, EmbeddedItem, Engagement, Kind, Life, Observation
+from streams.records import Change, EmbeddedItem, Engagement, Feedback, FeedbackKind, Kind, Life, Observation
 from streams.vectors import decode_vector, encode_vector
 
 START = datetime(2016, 9, 1, tzinfo=UTC)
@@ -277,6 +277,41 @@ def restored_from(running: ClusterEngine) -> ClusterEngine:
         other.restore([key for key, _ in records], [value for _, value in records])
     other.finish_restore()
     return other
+
+
+def one_story(one: str, other: str, **more: object) -> Feedback:
+    """Somebody says that two items tell one story."""
+    items = (embedded(one, "").item.item_id, embedded(other, "").item.item_id)
+    return Feedback(kind=FeedbackKind.MERGE, items=items, said_at=START, version=1, **more)  # type: ignore[arg-type]
+
+
+def test_topics_of_two_items_become_one_when_somebody_says_so_with_that_as_the_reason() -> None:
+    running = engine()
+    fed_topic, volcano = (e.topic_id for e in running.apply([fed("1"), embedded("2", "Volcano erupts")]).enriched)
+    word = one_story("2", "1")
+    running.obey(word)
+    updates = running.apply([embedded("3", "Something else entirely", hours=1)]).updates
+    by_id = {update.topic_id: update for update in updates}
+    winner, loser = by_id[fed_topic], by_id[volcano]
+    assert (winner.size, winner.reason) == (2, None)
+    assert updates.index(winner) < updates.index(loser)
+    assert (loser.topic_id, loser.life, loser.merged_into) == (volcano, Life.MERGED, fed_topic)
+    assert loser.reason == word.feedback_id
+    restarted = restored_from(running)
+    for each in (running, restarted):  # said again, it changes nothing
+        each.obey(word)
+        assert not [u for u in each.apply([embedded("4", "A fourth matter", hours=2)]).updates if u.merged_into]
+
+
+def test_what_is_said_before_the_items_are_there_holds_when_they_come_and_not_once_it_is_taken_back() -> None:
+    running = engine()
+    running.obey(one_story("1", "2"))
+    running.obey(one_story("1", "3"))
+    running.obey(one_story("1", "3", active=False))
+    running.apply([fed("1")])
+    updates = running.apply([embedded("2", "Volcano erupts"), embedded("3", "Harbour opens in Lindau")]).updates
+    assert [bool(u.merged_into) for u in updates if u.life is Life.MERGED] == [True]
+    assert running.active_topics == 2
 
 
 def test_a_deletion_before_its_item_is_remembered() -> None:

@@ -20,7 +20,17 @@ from models.scoring import ScoringConfig, TrendScorer
 from models.summaries import ExtractiveSummariser, SummarizeEngine
 from models.topics import micros
 from streams.codec import decode, encode
-from streams.records import EmbeddedItem, Engagement, EnrichedItem, Kind, Life, Mention, TopicUpdate
+from streams.records import (
+    EmbeddedItem,
+    Engagement,
+    EnrichedItem,
+    Feedback,
+    FeedbackKind,
+    Kind,
+    Life,
+    Mention,
+    TopicUpdate,
+)
 from tests.unit.test_engine import SMALL, Log, cut, fed, world
 from tests.unit.test_scoring import mention
 from tests.unit.topics import AT, topic
@@ -65,11 +75,7 @@ def last_seen(embedded: Sequence[EmbeddedItem]) -> LastSeen:
 def rebuild(config: ClusterConfig, streams: Streams, rng: random.Random, since: int = 0) -> ClusterRebuild:
     """From the records from the ``since``-th decision on."""
     again = ClusterRebuild(config, "g1", last_seen(streams.embedded))
-    ended = [
-        Ending(u.topic_id, u.seq, u.life, u.merged_into)
-        for u in streams.updates.values()
-        if u.life in (Life.MERGED, Life.FADED)
-    ]
+    ended = [Ending.of(u) for u in streams.updates.values() if u.life in (Life.MERGED, Life.FADED)]
     for update in streams.updates.values():
         if update.life not in (Life.MERGED, Life.FADED):
             again.live(update)
@@ -110,6 +116,36 @@ def test_state_rebuilt_from_the_records_alone_is_the_state_that_was_lost(seed: i
     assert snapshot(engine) == state
     going_on = restored(SMALL, state)
     for part in cut(random.Random(seed), later):
+        assert going_on.apply(part) == engine.apply(part)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000))
+def test_merges_that_people_ask_for_are_rebuilt_restored_and_followed_as_any(seed: int) -> None:
+    rng = random.Random(seed)
+    stream = world(seed, 320)
+    names = sorted({e.item.item_id for e in stream})
+    words = [
+        Feedback(kind=FeedbackKind.MERGE, items=tuple(rng.sample(names, 2)), said_at=AT, version=1) for _ in range(12)
+    ]
+    engine, streams = ClusterEngine(SMALL, "g1"), Streams()
+    middle = len(stream) * 2 // 3
+    for word in words[:6]:  # before there is any item
+        engine.obey(word)
+    said = iter(words[6:])
+    for part in cut(rng, stream[:middle]):
+        if rng.random() < 0.2 and (word := next(said, None)) is not None:
+            engine.obey(word)
+        streams.take(part, engine.apply(part))
+    again = rebuild(SMALL, streams, random.Random(seed))
+    state = snapshot(again)
+    assert state == streams.log.newest
+    assert snapshot(engine) == state
+    going_on = restored(SMALL, state)
+    for word in words:  # whoever begins anew is told everything again
+        going_on.obey(word)
+        engine.obey(word)
+    for part in cut(random.Random(seed), stream[middle:]):
         assert going_on.apply(part) == engine.apply(part)
 
 
