@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import orjson
 
+from sinks.postgres import SyncReader
 from sinks.postgres.export import ColumnType
 from streams.errors import SettingsError
 
@@ -32,6 +33,11 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
+LABELLED_ITEMS: Final = 2_000
+"""Of one topic, the most discussed ones."""
+LABEL_COLUMNS: Final[Mapping[str, ColumnType]] = {
+    "id": "text", "title": "text", "url": "text", "publisher": "text", "published_at": "time", "story": "text",
+}  # fmt: skip
 _SUFFIXES: Final = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL, ".parquet": Format.PARQUET}
 
 
@@ -56,6 +62,34 @@ def write_rows(
 ) -> int:
     """Write rows to a binary file. Returns how many; ``progress`` is told how many so far."""
     return _WRITERS[chosen](rows, columns, file, progress)
+
+
+def labelled_rows(reader: SyncReader, pairs: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:
+    """Labelled posts: the items of the topics that pairs of items belong to; what a chain of pairs joins has one label.
+
+    The first so many items of each, see ``LABELLED_ITEMS``; in the order of their time.
+    """
+    topic_of = reader.ask(reader.reader.topics_of_items(sorted({item for pair in pairs for item in pair})))
+    label: dict[str, str] = {topic: topic for topic in topic_of.values()}
+
+    def root(topic: str) -> str:
+        while label[topic] != topic:
+            topic = label[topic]
+        return topic
+
+    for pair in pairs:
+        known = sorted(root(topic_of[item]) for item in pair if item in topic_of)
+        if len(known) == 2:
+            label[known[1]] = known[0]
+    rows = []
+    for topic in sorted(label):
+        view = reader.ask(reader.reader.topic(topic, members=LABELLED_ITEMS))
+        for item in view.members if view else ():
+            rows.append(
+                {"id": item.item_id, "title": item.title, "url": item.url, "publisher": item.publisher,
+                 "published_at": item.published_at, "story": root(topic)}
+            )  # fmt: skip
+    return sorted(rows, key=lambda row: (row["published_at"], row["id"]))
 
 
 def _blocks(rows: Rows, size: int) -> Iterator[list[Mapping[str, Any]]]:

@@ -577,6 +577,17 @@ class PostgresReader:
         """For each id the topic that it stands for today (merged ones: the winner); unknown ids are left out."""
         return await self._resolve(topic_ids)
 
+    async def topics_of_items(self, item_ids: Sequence[str]) -> dict[str, str]:
+        """The topic that each item belongs to today; unknown items are left out."""
+        rows = await self._ask(
+            "topics_of_items",
+            "SELECT item_id, topic_id, version FROM {g}.items WHERE item_id = ANY($1) AND topic_id IS NOT NULL",
+            list(item_ids),
+        )
+        found = {row["item_id"]: row["topic_id"] for row in sorted(rows, key=lambda row: row["version"])}
+        resolved = await self._resolve(sorted(set(found.values())))
+        return {item: resolved[topic] for item, topic in found.items() if topic in resolved}
+
     async def _redirected(self, topic_id: str) -> tuple[str, str] | None:
         """The topic of this generation that a topic of an earlier one leads to, and which generation that was.
 

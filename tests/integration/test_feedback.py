@@ -15,15 +15,21 @@ from confluent_kafka.admin import AdminClient
 from msgspec.structs import replace
 
 from connectors import connector_of
+from connectors.base import Sighting, routing
+from models.clustering import ClusterConfig
+from models.embed_step import EmbedEngine
+from models.embedding.null import NullEmbedder
+from models.engine import ClusterEngine
+from models.routing import Router
 from sinks.postgres.config import PostgresConfig
-from sinks.postgres.reader import PostgresReader
+from sinks.postgres.reader import PostgresReader, SyncReader
 from sinks.postgres.writer import PostgresWriter
 from streams.admin import StreamAdmin
 from streams.broker import end_offsets
 from streams.codec import decode
 from streams.config import KafkaConfig
 from streams.feedback import FeedbackFollower, read_feedback
-from streams.records import Feedback, FeedbackKind, Observation
+from streams.records import Feedback, FeedbackKind, Kind, Observation
 from streams.table import FEEDBACK, raw
 from streams.whole import read_whole
 from tests.conftest import LocalStack
@@ -32,6 +38,8 @@ from tests.integration.postgres_world import END, store_world
 from tests.integration.test_control_streams import between, refused
 from trends.__main__ import main
 from trends.collecting import collect
+from trends.exporting import LABEL_COLUMNS, Format, labelled_rows, write_rows
+from trends.labelled import posts_of
 from trends.settings import load_settings
 
 WORD = Feedback(kind=FeedbackKind.MUTE, trend_id="term:phone", said_at=END, version=1)
@@ -99,6 +107,49 @@ def test_what_was_said_is_known_around_rubbish(kafka: KafkaConfig) -> None:
         assert list(follower.book.said) == [WORD, later]
     assert refused(kafka, FEEDBACK) == len(bad)
     assert read_feedback(kafka).known(WORD.key) == WORD
+
+
+def test_stories_that_somebody_merged_are_labels_that_eval_reads(
+    dsns: tuple[str, ...], kafka: KafkaConfig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    config = PostgresConfig(dsns=dsns, generation="gmerge", dimensions=DIMENSIONS)
+    asyncio.run(store_world(config))
+    with SyncReader(config, clock=lambda: END) as reader:
+        topics = reader.ask(reader.reader.topics_of_items(["item-0", "item-8", "none"]))
+        assert topics.keys() == {"item-0", "item-8"}
+        assert topics["item-0"] == "topic-a"
+        apart = labelled_rows(reader, [("item-0", "none"), ("item-8", "none")])
+        rows = labelled_rows(reader, [("item-0", "item-8"), ("item-0", "none")])
+    assert len({row["story"] for row in apart}) == len({*topics.values()}) == 2
+    assert {row["story"] for row in rows} == {min(topics.values())}
+    assert [row["id"] for row in rows] == [row["id"] for row in apart]
+    path = tmp_path / "labels.csv"
+    with path.open("wb") as file:
+        assert write_rows(rows, LABEL_COLUMNS, Format.CSV, file, lambda _: None) == len(rows)
+    posts = posts_of(path, "story", {})
+    assert sorted(seen.external_id for seen in posts.sightings) == sorted(row["id"] for row in rows)
+    assert set(posts.labels.values()) == {min(topics.values())}
+
+
+def test_cluster_obeys_who_merges_two_stories(
+    kafka: KafkaConfig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = say(capsys, monkeypatch, "merge", "file/1", "file/2")
+    again = say(capsys, monkeypatch, "merge", "file/2", "file/1")
+    assert said["id"] == again["id"]
+    engine = ClusterEngine(ClusterConfig(), "g1")
+    with closing(FeedbackFollower(kafka, engine.obey)) as follower:
+        follower.catch_up()
+    posts = [
+        Sighting(source="file", external_id=n, kind=Kind.POST, title=title, observed_at=END, published_at=END)
+        for n, title in (("1", "Volcano erupts in Iceland"), ("2", "Federal Reserve raises rates"))
+    ]
+    route = routing(Router())
+    embedded = EmbedEngine(NullEmbedder(16)).apply([seen.routed(route(seen)) for seen in posts])
+    (merged,) = [update for update in engine.apply(embedded).updates if update.merged_into]
+    assert merged.reason == said["id"]
+    assert engine.active_topics == 1
 
 
 async def test_a_muted_trend_is_not_listed_as_rising_and_found_by_its_name(dsns: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,9 @@ from streams.producer import CatalogFollower, Publisher
 from streams.records import Feedback, FeedbackKind
 from trends.cli.context import current_settings
 from trends.cli.output import JsonOption, out, print_json, show
+from trends.exporting import LABEL_COLUMNS, Format, format_of, labelled_rows, write_rows
+from trends.forgetting import Wanted
+from trends.reading import open_reader
 from trends.settings import Settings
 from trends.text import moment, plain
 
@@ -31,11 +35,35 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         no_args_is_help=True, help="Say what the models got wrong: they obey, and it can be taken back."
     )
+    group.command("merge")(merge)
     group.command("mute")(mute)
     group.command("not-a-trend")(not_a_trend)
     group.command("list")(list_feedback)
     group.command("undo")(undo)
+    group.command("export")(export)
     app.add_typer(group, name="feedback")
+
+
+def merge(
+    one: Annotated[str, typer.Argument(help="A story, or an item of it: an id, or SOURCE/EXTERNAL_ID.", metavar="ONE")],
+    other: Annotated[str, typer.Argument(help="The other one.", metavar="OTHER")],
+    reason: ReasonOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Say that two stories are one: cluster merges them with the next items that it reads, and they stay one.
+
+    Remembered are two items, so it holds in every generation, and for items that are still to come.
+
+    \b
+    Examples:
+      trends feedback merge hackernews/12345 hackernews/12399
+      trends feedback merge db7d8846-9776-5e79-ac98-aeabf85cb9ed 5c07ac0a-f6e1-50c8-bd9c-48c727b2e358
+    """
+    settings = current_settings()
+    items = _item(settings, one), _item(settings, other)
+    if items[0] == items[1]:
+        raise SettingsError(f"{one} and {other} are one already")
+    _say(settings, Feedback(kind=FeedbackKind.MERGE, items=items, **_now(reason)), as_json)
 
 
 def mute(
@@ -120,6 +148,44 @@ def undo(
         state = "is taken back already" if known else "does not exist"
         raise SettingsError(f"{feedback} {state}: `trends feedback list` shows what holds")
     _send(settings, replace(known, active=False, said_at=now_utc(), version=known.version + 1), as_json)
+
+
+def export(
+    file: Annotated[Path, typer.Argument(help="A file that ends with .jsonl or .csv.", metavar="FILE")],
+) -> None:
+    """Write the stories that people have merged as labelled posts, for `trends eval`.
+
+    Each is there with all of its items (2,000 at most), as the store has them: their titles, and as the label one id
+    for what is one story by what was said, whether it has been obeyed yet or not.
+
+    \b
+    Examples:
+      trends feedback export labels.jsonl
+    """
+    settings = current_settings()
+    form = format_of(file, None)
+    if form is Format.PARQUET:
+        raise SettingsError(f"{file}: `trends eval` reads .csv and .jsonl")
+    said = [f for f in read_feedback(settings.kafka()).said if f.active and f.kind is FeedbackKind.MERGE]
+    if not said:
+        raise SettingsError("nobody has merged stories: `trends feedback merge`")
+    with open_reader(settings) as reader:
+        rows = labelled_rows(reader, [f.items for f in said])
+    with file.open("wb") as opened:
+        count = write_rows(rows, LABEL_COLUMNS, form, opened, lambda _: None)
+    out().print(Text(f"{count:,} posts in {file}; trends eval {file} --label story"))
+
+
+def _item(settings: Settings, text: str) -> str:
+    """The id of an item: as given, or of the most discussed item of the story with this id."""
+    text = text.strip()
+    item_id = Wanted.item(text).item_id
+    assert item_id is not None
+    if "/" in text:
+        return item_id
+    with open_reader(settings) as reader:
+        view = reader.ask(reader.reader.topic(text, members=1))
+    return view.members[0].item_id if view and view.members else item_id
 
 
 def _now(reason: str) -> dict[str, Any]:
