@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from connectors.base import Batch, Clockwork, Connector, Context, Publisher, RouteFn, SourceError
+from connectors.base import Batch, Clockwork, Connector, Context, Publisher, Route, RouteFn, Sighting, SourceError
 from connectors.http import Fetcher, FetchError, Pulse
 from streams import metrics
 from streams.errors import SettingsError, TrendsError, UnavailableError
@@ -32,6 +33,9 @@ CURSOR_SAVE_S: Final = 1.0
 """Least time between two saves of a cursor; at the end of a pass it is always saved."""
 CLOSING_S: Final = 5.0
 """How long a cancelled source may take to save its cursor and to close."""
+ROUTES_KEPT: Final = 50_000
+"""Items of one source whose route is remembered. Not state: an item that was just sent must not be overtaken by its own
+edit or deletion in another partition; what is older has long arrived, and cluster settles its home."""
 SAMPLES: Final = 5
 """Bad rows that the report shows; the others are counted."""
 FOLLOWING_STEPS: Final = 4
@@ -157,6 +161,7 @@ class _Source:
         """Of the last batch that was delivered."""
         self._saved: bytes | None = None
         self._saved_at = -CURSOR_SAVE_S
+        self._routes: OrderedDict[str, Route] = OrderedDict()
         self._read_at = self._clockwork.now()
         """When the source was last read to the end of a pass."""
         metrics.QUEUE_BOUND.labels(f"collect.{connector.source}").set(connector.limits.queue_batches)
@@ -295,7 +300,7 @@ class _Source:
             DeliveryError: Kafka does not take it.
         """
         if batch.sightings:
-            observations = [seen.routed(self._runner.route(seen)) for seen in batch.sightings]
+            observations = [seen.routed(self._route(seen)) for seen in batch.sightings]
             await self._publish(observations)
             metrics.SOURCE_ITEMS.labels(self.connector.source).inc(len(observations))
             metrics.BATCH_RECORDS.labels("collect").observe(len(observations))
@@ -308,6 +313,18 @@ class _Source:
         if self._clockwork.monotonic() - self._saved_at >= CURSOR_SAVE_S:
             await self._save()
         self._tell(batch.fraction)
+
+    def _route(self, seen: Sighting) -> Route:
+        """The way of the item's first sighting, else the router's."""
+        item_id = seen.item_id
+        route = self._routes.get(item_id)
+        if route is None:
+            route = self._routes[item_id] = self._runner.route(seen)
+            if len(self._routes) > ROUTES_KEPT:
+                self._routes.popitem(last=False)
+        else:
+            self._routes.move_to_end(item_id)
+        return route
 
     async def _publish(self, observations: Sequence[Observation]) -> None:
         for attempt in range(1, DELIVERY_ATTEMPTS + 1):

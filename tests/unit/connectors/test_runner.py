@@ -8,18 +8,20 @@ from datetime import timedelta
 
 import pytest
 
-from connectors.base import Batch, Context, Limits, SourceError
+from connectors.base import Batch, Context, Limits, Sighting, SourceError
 from connectors.runner import DeliveryError, Runner, Turns
 from streams.errors import SettingsError, UnavailableError
 from tests.unit.connectors.helpers import (
     NOW,
     Hands,
+    Home,
     Memory,
     Notes,
     Scripted,
     batch,
     by_first_word,
     collect,
+    sighting,
 )
 
 
@@ -238,6 +240,23 @@ async def test_a_source_that_cannot_be_read_for_long_leaves_a_gap_from_its_last_
 async def test_a_short_failure_is_no_gap() -> None:
     memory, _ = await followed(range(3, 5))
     assert memory.gaps == []
+
+
+async def test_a_later_sighting_goes_the_way_of_the_first() -> None:
+    async def script(done: int, context: Context) -> AsyncGenerator[Batch, None]:
+        yield Batch((sighting(1, "apples are red"),), b"1")
+        yield Batch((sighting(1, "pears after all"),), b"2")
+
+    routed: list[Sighting] = []
+
+    def route(seen: Sighting) -> Home:
+        routed.append(seen)
+        return by_first_word(seen)
+
+    memory = Memory()
+    await Runner(memory, route).run([Scripted(script)])
+    assert [each.trend_id for each in memory.delivered] == ["apples", "apples"]
+    assert len(routed) == 1
 
 
 async def test_bad_rows_are_counted_and_some_are_shown() -> None:
