@@ -10,6 +10,7 @@ second of the process's own time on one core, over ``--rounds`` stretches of 2,0
 from __future__ import annotations
 
 import argparse
+import gc
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from wordfreq import get_frequency_dict
 
 from benchmarks.harness import Result, Row
+from flows.runtime import GC_THRESHOLDS
 from models.clustering import ClusterConfig
 from models.engine import ClusterEngine
 from models.text import embedding_text, text_hash
@@ -92,6 +94,7 @@ class Stream:
 
 def run(args: argparse.Namespace, tell: Callable[[str], None]) -> Result:
     """Items a second at each size."""
+    gc.set_threshold(*GC_THRESHOLDS)  # as a flow's process has them
     largest = args.items or SIZES[-1]
     rows = [at_size(size, args.rounds, args.seed, tell) for size in SIZES if size <= largest]
     return Result("engine", "items/s of one core", tuple(rows), {}, {"seed": args.seed, "stretch": STRETCH})
