@@ -26,10 +26,14 @@ from models.quality import agreement
 from models.routing import Route, Router, is_misc
 from models.text import clean_title
 from streams.errors import SettingsError
+from streams.keys import partition_of
 from streams.records import TrendDefinition
 
 ITEMS: Final = 20_000
 """Of the synthetic world."""
+PARTITIONS: Final = 8
+"""Among which the load is looked at: ``fullest`` is the share of the one that takes most."""
+HOT: Final = 0.1
 SUBJECTS: Final = (0, 1_000, 100_000)
 """Tracked, where the speed is measured."""
 KEYWORDS: Final = 3
@@ -61,7 +65,13 @@ class Way:
             "largest": max(named, default=0) / posts,
             "misc": (posts - sum(named)) / posts,
             "alone": sum(1 for count in named if count == 1) / posts,
+            "fullest": max(Counter(partition_of(t, PARTITIONS) for t in homes.elements()).values()) / posts,
         }
+
+    def with_a_hot_trend(self, seed: int) -> Way:
+        """The same, but for a tenth of the posts, at random: they are all of one more trend."""
+        rng = Random(seed)
+        return Way({i: Route("term:hot") if rng.random() < HOT else route for i, route in self.routes.items()})
 
     def reach(self, labels: Mapping[str, str]) -> float:
         """What who follows the one trend that has most of a subject sees of it, as home or mention; mean over posts."""
@@ -87,6 +97,9 @@ def run(args: argparse.Namespace, tell: Callable[[str], None]) -> Scores:
         name = "in file order" if order is posts else order.name.removeprefix(f"{posts.name}, ")
         rows.append(Measures(name, way.measures(posts.labels), f"{len(homes):,} trends; {largest}"))
         tell(rows[-1].name)
+        if order is posts:
+            note = f"{HOT:.0%} of the posts at random are of one trend: its partition is the fullest"
+            rows.append(Measures("with a hot trend", way.with_a_hot_trend(args.seed).measures(posts.labels), note))
     facts: dict[str, object] = {
         "data": posts.name, "posts": len(posts.sightings), "labelled": len(posts.labels),
         "labels": len(set(posts.labels.values())), "seed": args.seed,

@@ -180,7 +180,7 @@ def tokens(text: str) -> list[str]:
         whole = _ANY_TOKEN.findall(folded(text))
     found: list[str] = []
     for word in whole[:MAX_TOKENS]:
-        if _UNSPACED.match(word):
+        if not word.isascii() and _UNSPACED.match(word):
             found += segmented(word) if _CJK.match(word) else [word[i : i + 2] for i in range(max(1, len(word) - 1))]
         elif word.isalnum():
             found.append(word)
