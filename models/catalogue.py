@@ -84,7 +84,7 @@ class Catalogue:
     def update(self, definition: TrendDefinition) -> None:
         """Adds, changes or retires a subject, at once; an older version than the known one changes nothing.
 
-        A subject without keywords is matched by its title.
+        A subject without keywords is matched by its title; what is only another name of one is not matched at all.
         """
         known = self._subjects.get(definition.trend_id)
         if known is not None:
@@ -92,9 +92,10 @@ class Catalogue:
                 return
             self._unlink(definition.trend_id, known)
         active = definition.status is TrendStatus.ACTIVE
+        named = (definition.title,) if definition.alias_of is None else ()
         subject = _Subject(
             version=definition.version,
-            phrases=_phrases(definition.keywords or (definition.title,)) if active else (),
+            phrases=_phrases(definition.keywords or named) if active else (),
             exclude=_phrases(definition.exclude) if active else (),
             langs=frozenset(_primary(lang) for lang in definition.langs if lang),
         )

@@ -160,6 +160,8 @@ class TrendRow:
     last_seen: datetime
     topics: tuple[TopicBrief, ...] = ()
     """Those that most of its items in the window belong to."""
+    aliases: tuple[str, ...] = ()
+    """Trends that are other names of this one: what they have is counted here, each item once."""
 
 
 @dataclass(frozen=True, slots=True)

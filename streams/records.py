@@ -427,7 +427,7 @@ class TrendStatus(StrEnum):
 
 
 class TrendDefinition(Record, frozen=True, kw_only=True):
-    """A tracked subject of the catalogue: items that match it have it as their home trend."""
+    """A tracked subject of the catalogue: items that match it have it as their home trend. Or another name of one."""
 
     SCHEMA: ClassVar[str] = "trend-definition"
 
@@ -441,6 +441,10 @@ class TrendDefinition(Record, frozen=True, kw_only=True):
     """Only items in these languages (empty: all; an item of unknown language always passes)."""
     category: str | None = None
     status: TrendStatus = TrendStatus.ACTIVE
+    alias_of: Slug | None = None
+    """The trend that readers show this one as: both are one subject. Items go where they went before."""
+    alias_reason: Short | None = None
+    """Why, in words."""
     updated_at: Time
     version: Count
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sinks.loop import LoopThread
 from sinks.postgres.config import SHARED_SCHEMA, PostgresConfig
 from sinks.postgres.export import NO_FILTERS, Filters, Plan, merged, plan_of
+from sinks.postgres.joining import joined_row, reach
 from sinks.postgres.rows import halfvec
 from sinks.postgres.shards import Shards, is_transient, place_of
 from sinks.views import (
@@ -44,6 +45,7 @@ from sinks.views import (
     counts_until,
     title_of,
 )
+from streams.aliases import names_of, shown_as
 from streams.errors import SettingsError, UnavailableError
 from streams.metrics import DB_QUERY_SECONDS
 from streams.records import Engagement, LeadingItem, TrendScore
@@ -77,6 +79,10 @@ EVIDENCE_MENTIONS: Final = 100_000
 """Items that an account of a trend's burst is made of."""
 MENTIONS_OF_TREND: Final = 1_000
 """Newest mentions of a trend among which its leading items are looked for."""
+JOINED_MENTIONS: Final = 50_000
+"""Newest mentions of all names of a trend, on each shard, that are looked at to count their items once."""
+COMMON_PAIRS: Final = 2_000
+"""Pairs of trends with items in common, the most common first."""
 QUERY_CHARS: Final = 2_000
 """PostgreSQL parses a query of words recursively: some 100 kB are too deep for its stack."""
 TEXT_CANDIDATES: Final = 2_000
@@ -173,11 +179,19 @@ class PostgresReader:
             "ORDER BY t.rank DESC NULLS LAST, t.burst DESC, t.trend_id LIMIT $3",
             since, now.time, max(RISING_CANDIDATES, 5 * limit), source, category,
         )  # fmt: skip
-        by_id = {row["trend_id"]: row for row in _newest(rows, "trend_id")}
+        by_id: dict[str, Mapping[str, Any]] = {row["trend_id"]: row for row in _newest(rows, "trend_id")}
+        shown = await self._shown()
+        names = {t: n for t, n in names_of(shown, list(by_id)).items() if len(n) > 1}
+        if names:
+            await self._join(by_id, names, standing, since, now.time)
         scores = [trend_score(row, self.config.generation) for row in by_id.values()]
         rising = self._order(scores, now.time)[:limit]
-        of_trends = await self._topics_of([standing.trend_id for standing in rising], since, now.time, topics)
-        trends = tuple(trend_row(by_id[s.trend_id], now.time, window, s, of_trends.get(s.trend_id, ())) for s in rising)
+        found = names_of(shown, [s.trend_id for s in rising])
+        of_trends = await self._topics_of(found, since, now.time, topics)
+        trends = tuple(
+            trend_row(by_id[s.trend_id], now.time, window, s, of_trends.get(s.trend_id, ()), found[s.trend_id][1:])
+            for s in rising
+        )
         return TopTrends(now, int(window.total_seconds()), trends)
 
     async def trend(
@@ -192,32 +206,39 @@ class PostgresReader:
     ) -> TrendView | None:
         """One trend with its past, topics and leading items in the window; None where there is no such trend.
 
-        A tracked subject that has no item yet is a trend without items.
+        A tracked subject that has no item yet is a trend without items. Another name leads to the trend that it is
+        shown as, and what all its names have is put together.
         """
         now = Now(at, False) if at else await self.now()
         since = now.time - window
+        ((trend_id, names),) = names_of(await self._shown(), [trend_id]).items()
         scores, definitions, standing, of_trend, mentions = await asyncio.gather(
             self._ask(
                 "trend",
-                "SELECT * FROM {g}.trend_scores WHERE trend_id = $1 AND slice_start <= $2 "
+                "SELECT * FROM {g}.trend_scores WHERE trend_id = ANY($1) AND slice_start <= $2 "
                 "ORDER BY slice_start DESC LIMIT $3",
-                trend_id, now.time, history,
+                names, now.time, history * len(names),
             ),
             self._ask("trend", "SELECT * FROM {s}.catalogue WHERE trend_id = $1", trend_id),
-            self._ask("trend", "SELECT * FROM {g}.trends WHERE trend_id = $1", trend_id),
-            self._topics_of([trend_id], since, now.time, topics),
+            self._ask("trend", "SELECT * FROM {g}.trends WHERE trend_id = ANY($1)", names),
+            self._topics_of({trend_id: names}, since, now.time, topics),
             self._ask(
                 "trend",
-                "SELECT item_id, first_seen FROM {g}.mentions WHERE trend_id = $1 AND first_seen > $2 "
+                "SELECT item_id, first_seen FROM {g}.mentions WHERE trend_id = ANY($1) AND first_seen > $2 "
                 "AND first_seen <= $3 AND present ORDER BY first_seen DESC LIMIT $4",
-                trend_id, since, now.time, MENTIONS_OF_TREND,
+                names, since, now.time, MENTIONS_OF_TREND,
             ),
         )  # fmt: skip
         definition = max(definitions, key=lambda row: row["version"], default=None)
-        scores = sorted(_newest(scores, "slice_start"), key=lambda row: row["slice_start"])
-        latest: Mapping[str, Any] | None = max(standing, key=lambda row: row["version"], default=None)
+        own = sorted(_newest((s for s in scores if s["trend_id"] == trend_id), "slice_start"), key=_slice_start)
+        latest: Mapping[str, Any] | None
         if at is not None:
-            latest = scores[-1] if scores else None
+            latest_of = {s["trend_id"]: s for s in sorted(scores, key=_slice_start)}
+        else:
+            latest_of = {s["trend_id"]: s for s in _newest(standing, "trend_id")}
+        latest = latest_of.get(trend_id)
+        if len(names) > 1 and latest_of:
+            latest = await self._joined(trend_id, list(latest_of.values()), now.time)
         if latest is None and definition is None:
             return None
         if latest is None:
@@ -226,17 +247,17 @@ class PostgresReader:
         risen = self._order([trend_score(latest, self.config.generation)], now.time) if latest["counts"] else ()
         row = trend_row(
             {"title": None, "category": None, **dict(latest), **_titles(definition)}, now.time, window,
-            risen[0] if risen else None, of_trend.get(trend_id, ()),
+            risen[0] if risen else None, of_trend.get(trend_id, ()), names[1:],
         )  # fmt: skip
         return TrendView(
             row=row,
             now=now,
             keywords=tuple(definition["keywords"]) if definition else (),
-            status=definition["status"] if definition else None,
+            status=definition["status"] if definition and not trend_id.startswith(TERM_PREFIX) else None,
             history=tuple(
                 ScorePoint(s["slice_start"], s["items"], s["expected"], s["burst"], s["velocity"], s["publishers"],
                            s["rank"])
-                for s in scores
+                for s in own[-history:]
             ),
             items=await self._items_of(mentions, items),
         )  # fmt: skip
@@ -307,6 +328,40 @@ class PostgresReader:
         keys = [{"first_seen": seen, "item_id": item_id} for seen, item_id in items]
         briefs, found = await asyncio.gather(self._briefs(topic_ids), self._items_of(keys, len(keys)))
         return briefs, {item.item_id: item for item in found}
+
+    async def common_items(
+        self, *, window: timedelta = timedelta(days=28), limit: int = COMMON_PAIRS
+    ) -> tuple[dict[str, int], list[tuple[str, str, int, int]]]:
+        """How many items each trend had in the window, and which two trends had how many in common, in how many topics.
+
+        Only homes with what their items mention: an item has one home, so two trends that are mostly the same meet so.
+        """
+        now = await self.now()
+        counted, met = await asyncio.gather(
+            self._ask(
+                "common",
+                "SELECT trend_id, count(*) AS n FROM {g}.mentions WHERE first_seen > $1 AND first_seen <= $2 "
+                "AND present GROUP BY 1 HAVING count(*) > 1",
+                now.time - window, now.time,
+            ),
+            self._ask(
+                "common",
+                "SELECT least(trend_id, mention) AS one, greatest(trend_id, mention) AS other, count(*) AS n, "
+                "array_agg(DISTINCT topic_id) AS topics FROM {g}.items, unnest(mentions) mention "
+                "WHERE first_seen > $1 AND first_seen <= $2 AND NOT deleted GROUP BY 1, 2 HAVING count(*) > 1 "
+                "ORDER BY 3 DESC LIMIT $3",
+                now.time - window, now.time, limit,
+            ),
+        )  # fmt: skip
+        items: Counter[str] = Counter()
+        for row in counted:
+            items[row["trend_id"]] += row["n"]
+        same: Counter[tuple[str, str]] = Counter()
+        topics: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        for row in met:
+            same[row["one"], row["other"]] += row["n"]
+            topics[row["one"], row["other"]].update(row["topics"])
+        return dict(items), [(*pair, n, len(topics[pair])) for pair, n in same.most_common(limit)]
 
     async def topic(self, topic_id: str, *, members: int = 50) -> TopicView | None:
         """One topic with its items, those of the topics merged into it included; None where there is no such topic.
@@ -517,11 +572,58 @@ class PostgresReader:
                 return
             after = plan.key_of(rows[-1])
 
+    async def _shown(self) -> dict[str, str]:
+        """Other names of trends, and the trend that each is shown as."""
+        try:
+            rows = await self._ask(
+                "aliases", "SELECT trend_id, alias_of, version FROM {s}.catalogue WHERE alias_of IS NOT NULL"
+            )
+        except asyncpg.UndefinedColumnError:  # made by an older release, and not migrated yet
+            return {}
+        return shown_as({row["trend_id"]: row["alias_of"] for row in _newest(rows, "trend_id")})
+
+    async def _join(
+        self,
+        by_id: dict[str, Mapping[str, Any]],
+        names: Mapping[str, tuple[str, ...]],
+        standing: str,
+        since: datetime,
+        until: datetime,
+    ) -> None:
+        """Puts one row for all names of a trend in the place of theirs."""
+        wanted = sorted({name for each in names.values() for name in each} | names.keys())
+        rows = await self._ask(
+            "top",
+            f"SELECT t.*, c.title, c.category FROM ({standing}) t LEFT JOIN {{s}}.catalogue c USING (trend_id) "
+            "WHERE trend_id = ANY($3)",
+            since, until, wanted,
+        )  # fmt: skip
+        found = {row["trend_id"]: row for row in _newest(rows, "trend_id")}
+        for trend_id, each in names.items():
+            members = [found[name] for name in each if name in found]
+            own = found.get(trend_id)
+            for name in each:
+                by_id.pop(name, None)
+            if members:
+                titles = {"title": own["title"] if own else None, "category": own["category"] if own else None}
+                by_id[trend_id] = {**await self._joined(trend_id, members, until), **titles}
+
+    async def _joined(self, trend_id: str, rows: Sequence[Mapping[str, Any]], until: datetime) -> dict[str, Any]:
+        """One row for several, see :func:`sinks.postgres.joining.joined_row`."""
+        mentions = await self._ask(
+            "joined",
+            "SELECT DISTINCT item_id, event_time, publisher, source FROM {g}.mentions WHERE trend_id = ANY($1) "
+            "AND first_seen > $2 AND event_time >= $2 AND event_time <= $3 AND present "
+            "ORDER BY event_time DESC LIMIT $4",
+            sorted({row["trend_id"] for row in rows}), reach(rows), until, JOINED_MENTIONS,
+        )  # fmt: skip
+        return joined_row(trend_id, rows, mentions, until)
+
     async def _topics_of(
-        self, trend_ids: Sequence[str], since: datetime, until: datetime, limit: int
+        self, names: Mapping[str, Sequence[str]], since: datetime, until: datetime, limit: int
     ) -> dict[str, tuple[TopicBrief, ...]]:
-        """The topics that most mentions of each trend in the window belong to."""
-        if not trend_ids or limit < 1:
+        """The topics that most mentions of each trend (of all its names) in the window belong to."""
+        if not names or limit < 1:
             return {}
         rows = await self._ask(
             "topics_of",
@@ -529,8 +631,11 @@ class PostgresReader:
             "row_number() OVER (PARTITION BY trend_id ORDER BY count(*) DESC, topic_id) AS place FROM {g}.mentions "
             "WHERE trend_id = ANY($1) AND first_seen > $2 AND first_seen <= $3 AND present GROUP BY 1, 2) counted "
             "WHERE place <= $4",
-            list(trend_ids), since, until, TOPICS_OF_TREND,
+            [trend_id for trend_id, each in names.items() if len(each) == 1], since, until, TOPICS_OF_TREND,
         )  # fmt: skip
+        for trend_id, each in names.items():
+            if len(each) > 1:
+                rows += await self._topics_of_names(trend_id, each, since, until)
         resolved = await self._resolve(sorted({row["topic_id"] for row in rows}))
         sums: dict[str, Counter[str]] = defaultdict(Counter)
         for row in rows:
@@ -547,6 +652,19 @@ class PostgresReader:
                 TopicBrief(**{**_fields(b), "items": sums[trend_id][b.topic_id]}) for b in listed[:limit]
             )
         return result
+
+    async def _topics_of_names(
+        self, trend_id: str, names: Sequence[str], since: datetime, until: datetime
+    ) -> list[dict[str, Any]]:
+        """The topics of a trend with several names: an item of two of them counts once, on whichever shard they are."""
+        found = await self._ask(
+            "topics_of",
+            "SELECT DISTINCT item_id, topic_id, first_seen FROM {g}.mentions WHERE trend_id = ANY($1) "
+            "AND first_seen > $2 AND first_seen <= $3 AND present ORDER BY first_seen DESC LIMIT $4",
+            list(names), since, until, JOINED_MENTIONS,
+        )  # fmt: skip
+        topics = Counter({row["item_id"]: row["topic_id"] for row in found}.values())
+        return [{"trend_id": trend_id, "topic_id": t, "n": n} for t, n in topics.most_common(TOPICS_OF_TREND)]
 
     async def _resolve(self, topic_ids: Sequence[str]) -> dict[str, str]:
         """For each id the topic that it stands for today: the end of its ``merged_into`` chain, or as far as the chain
@@ -773,6 +891,7 @@ def trend_row(
     window: timedelta,
     standing: Standing | None,
     topics: tuple[TopicBrief, ...],
+    aliases: tuple[str, ...] = (),
 ) -> TrendRow:
     """A row of trends or trend_scores, with the catalogue's title and category, as it is looked at from ``until``.
 
@@ -785,7 +904,7 @@ def trend_row(
     return TrendRow(
         trend_id=row["trend_id"],
         title=title_of(row["trend_id"], row["title"]),
-        tracked=row["title"] is not None,
+        tracked=row["title"] is not None and not row["trend_id"].startswith(TERM_PREFIX),
         category=row["category"],
         counts=counts,
         slice_s=slice_s,
@@ -807,6 +926,7 @@ def trend_row(
         first_seen=row["first_seen"],
         last_seen=row["last_seen"],
         topics=topics,
+        aliases=aliases,
     )
 
 
@@ -856,6 +976,11 @@ _EMPTY: Final[dict[str, Any]] = {
     "acceleration": 0.0, "engagement_velocity": 0.0, "peak": 0.0, "story": None,
 }  # fmt: skip
 """A tracked subject that nothing was found for yet."""
+
+
+def _slice_start(row: Mapping[str, Any]) -> datetime:
+    start: datetime = row["slice_start"]
+    return start
 
 
 def _titles(definition: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -195,7 +195,19 @@ CATALOGUE: Final = Table(
     (
         Group(
             ("version",),
-            ("bucket", "version", "title", "keywords", "exclude", "langs", "category", "status", "updated_at"),
+            (
+                "bucket",
+                "version",
+                "title",
+                "keywords",
+                "exclude",
+                "langs",
+                "category",
+                "status",
+                "updated_at",
+                "alias_of",
+                "alias_reason",
+            ),
         ),
     ),
     shared=True,
@@ -318,7 +330,7 @@ class RowBuilder:
         row = (
             r.trend_id,
             bucket_of(r.trend_id), r.version, r.title, r.keywords, r.exclude, r.langs, r.category, r.status.value,
-            r.updated_at,
+            r.updated_at, r.alias_of, r.alias_reason,
         )  # fmt: skip
         return ((CATALOGUE, row),)
 

@@ -105,7 +105,8 @@ def examples() -> list[Record]:
         ),
         TrendDefinition(
             trend_id="moon-landing", title="Moon landing", keywords=("moon landing", "lander"), exclude=("honeymoon",),
-            langs=("en",), category="science", updated_at=at, version=1,
+            langs=("en",), category="science", alias_of="term:moon", alias_reason="spelt alike", updated_at=at,
+            version=1,
         ),
         SourceCursor(connector="rss", cursor=msgspec.Raw(b'{"etag":"x"}'), saved_at=later, items=3),
         SourceGap(source="rss", connector="rss", since=at, until=later, reason="HTTP 503"),

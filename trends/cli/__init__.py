@@ -26,6 +26,7 @@ COMMANDS: tuple[str, ...] = (
     "trends.cli.collect",
     "trends.cli.track",
     "trends.cli.feedback",
+    "trends.cli.aliases",
     "trends.cli.streams",
     "trends.cli.flow",
     "trends.cli.run",

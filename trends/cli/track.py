@@ -68,6 +68,8 @@ def track(
         langs=before.langs if before and stop else tuple(lang.lower() for lang in _split(langs)),
         category=before.category if before and stop else category,
         status=TrendStatus.RETIRED if stop else TrendStatus.ACTIVE,
+        alias_of=before.alias_of if before else None,
+        alias_reason=before.alias_reason if before else None,
         updated_at=now_utc(),
         version=before.version + 1 if before else 1,
     )

@@ -231,6 +231,8 @@ def trend_page(view: TrendView) -> RenderableType:
     if view.status:
         words = ", ".join(plain(k) for k in view.keywords)
         parts.append(Text(f"tracked ({view.status}){f': {words}' if words else ''}", "dim"))
+    if row.aliases:
+        parts.append(Text(f"also {', '.join(plain(name) for name in row.aliases)}: counted together", "dim"))
     parts += [
         Text(),
         Text.assemble((f"{sparkline(row.counts, 48)}", "green"), (f"  last {_span_text(row)}", "dim")),
