@@ -167,7 +167,7 @@ async def test_a_muted_trend_is_not_listed_as_rising_and_found_by_its_name(dsns:
         assert await rising() == ["rust"]
         phone = await reader.trend("term:phone")
         assert phone is not None
-        assert phone.row.items
+        assert phone.history
         back = replace(WORD, active=False, version=2)
         await writer.write([back])
         await writer.write([WORD])  # comes again, late
