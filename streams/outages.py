@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from streams.codec import refuse_key
 from streams.config import KafkaConfig
 from streams.records import SourceGap
 from streams.state import ControlReader
@@ -19,6 +20,7 @@ class OutageFollower:
 
     def _take(self, key: bytes, gap: SourceGap | None) -> None:
         if gap is not None:
+            refuse_key(key, gap.key)
             self._take_gap(gap)
 
     def catch_up(self) -> None:

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from confluent_kafka import Producer
+from typer.testing import CliRunner
 
 from streams import metrics
 from streams.admin import StreamAdmin
@@ -21,6 +22,7 @@ from streams.config import KafkaConfig
 from streams.errors import GenerationError
 from streams.forgotten import ForgottenFollower, author_hash
 from streams.generations import LIVE, read_generations
+from streams.outages import OutageFollower
 from streams.partitions import growth
 from streams.producer import CatalogFollower, Publisher
 from streams.records import (
@@ -32,12 +34,14 @@ from streams.records import (
     PartitionChange,
     Record,
     SourceCursor,
+    SourceGap,
     TrendDefinition,
 )
 from streams.state import COVER_PREFIX
-from streams.table import CATALOG, CURSORS, FORGOTTEN, GENERATIONS, PARTITIONS, Stream
+from streams.table import CATALOG, CURSORS, FORGOTTEN, GENERATIONS, PARTITIONS, SOURCE_GAPS, Stream
 from tests.conftest import LocalStack
 from trends.build import read_plan
+from trends.cli import build
 from trends.settings import load_settings
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -98,6 +102,26 @@ def generation(name: str, **more: Any) -> Generation:
         name=name, state=GenerationState.READY, embedder="null", dimensions=8, made_at=AT, changed_at=AT, version=1,
         **more,
     )  # fmt: skip
+
+
+def test_outages_of_sources_are_read_around_rubbish_and_shown(
+    kafka: KafkaConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (
+        SourceGap(source=name, connector=name, since=AT, until=AT + timedelta(hours=2), reason="HTTP 503")
+        for name in ("rss", "hn")
+    )
+    bad = between(kafka, SOURCE_GAPS, first.key, first, (second.key, second))
+    before = refused(kafka, SOURCE_GAPS)
+    found: list[SourceGap] = []
+    with closing(OutageFollower(kafka, found.append)) as follower:
+        follower.catch_up()
+    assert found == [first, second]
+    assert refused(kafka, SOURCE_GAPS) - before == len(bad)
+    monkeypatch.setenv("TRENDS_KAFKA_BOOTSTRAP", kafka.bootstrap)
+    monkeypatch.setenv("TRENDS_STACK", kafka.stack)
+    shown = CliRunner().invoke(build(), ("streams", "outages"))
+    assert "HTTP 503" in shown.stdout, shown.output
 
 
 def test_generations_are_read_around_rubbish_and_one_goes_by_its_own_name_alone(kafka: KafkaConfig) -> None:

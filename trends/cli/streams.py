@@ -1,4 +1,4 @@
-"""``trends streams list | apply | describe | grow | gaps``: the stream table, and what the broker has of it."""
+"""``trends streams list | apply | describe | grow | gaps | outages``: the streams, and what the broker has of them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from streams.admin import StreamAdmin, StreamState
 from streams.codec import json_schema
 from streams.errors import ExitCode, SettingsError
 from streams.growth import Growth
-from streams.records import Gap
+from streams.outages import OutageFollower
+from streams.records import Gap, SourceGap
 from streams.state import ControlReader
 from streams.table import GAPS, TABLE, Stream, by_name
 from trends.cli.context import GenerationOption, current_settings
 from trends.cli.output import JsonOption, out, progress, show
 from trends.following import following
+from trends.text import plain
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +32,7 @@ def register(app: typer.Typer) -> None:
     group.command()(describe)
     group.command()(grow)
     group.command()(gaps)
+    group.command()(outages)
     app.add_typer(group, name="streams")
 
 
@@ -198,6 +201,35 @@ def gaps(as_json: JsonOption = False) -> None:
 
     if not rows and not as_json:
         out().print("nothing was skipped")
+        return
+    show([to_builtins(gap) for gap in rows], as_json, render)
+
+
+def outages(as_json: JsonOption = False) -> None:
+    """Show when sources could not be read for half an hour or longer: what is missing there, score takes for unknown.
+
+    
+    Examples:
+      trends streams outages
+      trends streams outages --json | jq '.[].source'
+    """
+    found: dict[str, SourceGap] = {}
+    reader = OutageFollower(current_settings().kafka(), lambda gap: found.update({gap.key: gap}))
+    with closing(reader):
+        reader.catch_up()
+    rows = sorted(found.values(), key=lambda gap: gap.since)
+
+    def render() -> Table:
+        table = Table("from", "until", "source", "connector", "why", box=None, header_style="bold")
+        for gap in rows:
+            table.add_row(
+                f"{gap.since:%Y-%m-%d %H:%M}", f"{gap.until:%Y-%m-%d %H:%M}", gap.source, plain(gap.connector),
+                plain(gap.reason),
+            )  # fmt: skip
+        return table
+
+    if not rows and not as_json:
+        out().print("no source was down")
         return
     show([to_builtins(gap) for gap in rows], as_json, render)
 
