@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from math import ceil
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -120,4 +121,16 @@ def _read(path: Path, label: str | None, columns: Mapping[str, str]) -> Posts:
     asyncio.run(read())
     if not sightings:
         raise SettingsError(f"{path}: no row can be read" + (f"; {bad[0]}" if bad else ""))
-    return Posts(path.name, tuple(sightings), labels, tuple(bad))
+    return Posts(path.name, _not_ahead(sightings), labels, tuple(bad))
+
+
+def _not_ahead(sightings: list[Sighting]) -> tuple[Sighting, ...]:
+    """The file source lets rows without times follow each other from when the file was written: a long file runs into
+    the future, which no flow believes. Here all of it lies so much earlier that its last row is of now."""
+    ahead = max(seen.observed_at for seen in sightings) - datetime.now(UTC)
+    if ahead <= timedelta(0):
+        return tuple(sightings)
+    back = timedelta(seconds=ceil(ahead.total_seconds()))
+    return tuple(
+        replace(seen, observed_at=seen.observed_at - back, published_at=seen.published_at - back) for seen in sightings
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,11 @@ def test_a_chain_of_merges_is_followed_to_its_end() -> None:
     assert (emitted.clusters, final.clusters) == (3, 1)
     assert isinstance(final, Agreement)
     assert final.f1 == 1.0
+
+
+def test_rows_without_times_do_not_run_into_the_future(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text("title,story\n" + "".join(f"Pilots of Quellmark strike {n},a\n" for n in range(500)))
+    times = [seen.observed_at for seen in posts_of(path, "story", {}).sightings]
+    assert max(times) <= datetime.now(UTC)
+    assert times == sorted(set(times)), "their order and distances stay"
