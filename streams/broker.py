@@ -26,6 +26,8 @@ T = TypeVar("T")
 _Offsets = dict[tuple[str, int], int]
 
 PAUSE_S: Final = 0.1
+ATTEMPT_S: Final = 5.0
+"""Bound on one attempt of a question that is asked again: a client that waits for a lost connection seldom finds it."""
 
 PASSING: Final = frozenset(
     {
@@ -144,15 +146,16 @@ def end_offsets(admin: AdminClient, partitions: Iterable[tuple[str, int]], for_s
 
 def _offsets(admin: AdminClient, partitions: Iterable[tuple[str, int]], which: OffsetSpec, for_s: float) -> _Offsets:
     wanted = {TopicPartition(*p): which for p in partitions}
+    attempt_s = min(ATTEMPT_S, for_s)
     failed = False
 
     def ask() -> _Offsets:
         nonlocal failed
         if failed:
             # The client asks whom it knows as leaders, and does not learn of others by being refused.
-            admin.list_topics(timeout=for_s)
+            admin.list_topics(timeout=attempt_s)
         failed = True
-        futures = admin.list_offsets(wanted)
+        futures = admin.list_offsets(wanted, request_timeout=attempt_s)
         return {(p.topic, p.partition): future.result(for_s).offset for p, future in futures.items()}
 
     return patiently(ask, for_s)
