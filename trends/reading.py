@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.scoring import ScoringConfig, rising
 from models.why import Counted, Share, Step, Why, score_of, why
 from sinks.postgres import SyncReader
-from sinks.views import ItemView, Now, Standing, TopicBrief
+from sinks.views import ItemView, MentionView, Now, Standing, TopicBrief
 from streams.records import TrendScore
 from trends.following import following
 from trends.settings import Settings
@@ -57,13 +57,16 @@ def account(sync: SyncReader, trend_id: str, at: datetime | None) -> Account | N
     found = sync.ask(sync.reader.evidence(trend_id, window=window, at=at))
     if found is None:
         return None
-    mentions = [Counted(m.first_seen, m.item_id, m.topic_id, m.source, m.publisher, m.echo) for m in found.mentions]
-    reasons = why(found.score, found.now.time, mentions, config)
+    reasons = why(found.score, found.now.time, _counted(found.mentions), config)
     shares: tuple[Share | Step, ...] = (*reasons.topics, *reasons.sources, *reasons.by_publisher, *reasons.spread)
     named = {item_id for share in shares for item_id in share.item_ids}
     seen = [(m.first_seen, m.item_id) for m in found.mentions if m.item_id in named]
     topics, items = sync.ask(sync.reader.named([t.name for t in reasons.topics if t.name], seen))
     return Account(found.title, found.now, found.complete, reasons, topics, items)
+
+
+def _counted(mentions: Sequence[MentionView]) -> list[Counted]:
+    return [Counted(m.first_seen, m.item_id, m.topic_id, m.source, m.publisher, m.echo) for m in mentions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,7 @@ def rising_topics(sync: SyncReader, limit: int, at: datetime | None) -> RisingTo
     found = sync.ask(sync.reader.recent_topics(window=window, at=at))
     scores = []
     for topic_id, items in found.items.items():
-        counted = [Counted(i.first_seen, i.item_id, i.topic_id, i.source, i.publisher, i.echo) for i in items]
-        scores.append(score_of(topic_id, sync.reader.config.generation, counted, found.now.time, config))
+        scores.append(score_of(topic_id, sync.reader.config.generation, _counted(items), found.now.time, config))
     counts = {score.trend_id: score.counts for score in scores}
     standings = rising_standings(scores, found.now.time)[:limit]
     return RisingTopics(
