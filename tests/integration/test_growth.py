@@ -165,7 +165,7 @@ def run(kafka: KafkaConfig, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             killer.kill("single")
             until(lambda: "running" in flow.said(killer.processes["a"]))
             admin.grow(8)
-            _kill_around_births(killer, flow)
+            _kill_around_births(killer)
             admin.grow(16)
             killer.kill("copy-1")
             killer.kill("single")
@@ -178,14 +178,30 @@ def run(kafka: KafkaConfig, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             process.wait(10)
 
 
-def _kill_around_births(killer: Killer, flow: Flow) -> None:
-    """One process when its state begins to move, the other before it can have seen that it has moved."""
-    until(lambda: killer.tend() or any("can be born" in killer.all_said(name) for name in "ab"))
-    first = next(name for name in "ab" if "can be born" in killer.all_said(name))
+def _kill_around_births(killer: Killer) -> None:
+    """One process when its state begins to move, the other before it can have seen that it has moved.
+
+    A process that happens to begin anew just then moves state at its start, and never says that it could.
+    """
+    first = _speaker(killer, "can be born", "state records moved")
     killer.kill(first)
-    until(lambda: killer.tend() or any("state records moved" in killer.all_said(name) for name in "ab"))
-    mover = next(name for name in "ab" if "state records moved" in killer.all_said(name))
+    mover = _speaker(killer, "state records moved")
     killer.kill("b" if mover == "a" else "a")
+
+
+def _speaker(killer: Killer, *words: str) -> str:
+    """Which of the two has said one of the ``words``, as soon as one has."""
+
+    def speakers() -> list[str]:
+        killer.tend()
+        return [name for name in "ab" if any(word in killer.all_said(name) for word in words)]
+
+    try:
+        until(speakers)
+    except AssertionError as error:
+        said = "\n".join(f"--- {name}:\n{killer.all_said(name)}" for name in "ab")
+        raise AssertionError(f"{error}\n{said}") from None
+    return speakers()[0]
 
 
 def _born_everywhere(killer: Killer, kafka: KafkaConfig, count: int) -> bool:
