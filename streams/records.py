@@ -744,8 +744,6 @@ class FeedbackKind(StrEnum):
 
     MERGE = "merge"
     """Two items tell one story."""
-    SPLIT = "split"
-    """Two items do not tell one story."""
     MUTE = "mute"
     """A trend is not to be listed among the rising ones; it is scored all the same."""
     NOT_A_TREND = "not-a-trend"
@@ -764,7 +762,7 @@ class Feedback(Record, frozen=True, kw_only=True):
     trend_id: Slug | None = None
     """Of mute and not-a-trend."""
     items: Annotated[tuple[Short, ...], Meta(max_length=2)] = ()
-    """Of merge and split: two item ids; of a split, the first is the one that leaves."""
+    """Of merge: two item ids."""
     active: bool = True
     """False: it was taken back."""
     reason: Annotated[str, Meta(max_length=200)] = ""

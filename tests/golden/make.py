@@ -122,7 +122,7 @@ def examples() -> list[Record]:
             reason="asked by the author",
         ),
         Feedback(
-            kind=FeedbackKind.SPLIT, items=(item_id, item_id_of("rss", "0")), active=False, reason="two landings",
+            kind=FeedbackKind.MERGE, items=(item_id, item_id_of("rss", "0")), active=False, reason="one landing",
             said_at=later, version=2,
         ),
         DeadLetter(
