@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from sinks.loop import LoopThread
+from sinks.postgres.summary_cache import TokensOf
 from streams.errors import SettingsError, UnavailableError
 
 T = TypeVar("T")
@@ -28,13 +29,13 @@ class RedisSummaryStore:
     """See ``models.summaries.cached.SummaryStore``. Any number of threads may use it.
 
     Keys: ``trends:STACK:summary:KEY`` holds a summary, ``trends:STACK:summary-of:ITEM`` the keys of those that an item
-    is in, ``trends:STACK:tokens:DAY`` a count.
+    is in, ``trends:STACK:tokens:DAY`` (of embeddings: ``embedding-tokens``) a count.
 
     Raises:
         SettingsError: redis-py is not installed, or the address is none.
     """
 
-    def __init__(self, url: str, stack: str = "") -> None:
+    def __init__(self, url: str, stack: str = "", tokens_of: TokensOf = "summary") -> None:
         try:
             from redis.asyncio import Redis
         except ImportError:
@@ -42,6 +43,7 @@ class RedisSummaryStore:
         address = urlsplit(url)
         self._where = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
         self._prefix = f"trends:{stack}:"
+        self._tokens = self._prefix + ("tokens:" if tokens_of == "summary" else f"{tokens_of}-tokens:")
         try:
             self._client: Any = Redis.from_url(
                 url, protocol=2, max_connections=CONNECTIONS, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
@@ -117,7 +119,7 @@ class RedisSummaryStore:
         """
 
         async def add() -> int:
-            key = f"{self._prefix}tokens:{day}"
+            key = f"{self._tokens}{day}"
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.incrby(key, tokens)
                 pipe.expire(key, DAY_S)

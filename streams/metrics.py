@@ -42,6 +42,10 @@ SUMMARY_FALLBACKS = Counter(
     "trends_summary_fallbacks_total", "Summaries that a model was to write and that are extractive, by why.", ["why"]
 )
 SUMMARY_TOKENS = Counter("trends_summary_tokens_total", "Tokens that requests for summaries took, prompts included.")
+EMBEDDING_TOKENS = Counter("trends_embedding_tokens_total", "Tokens that requests for embeddings took.")
+EMBEDDING_WAITS = Gauge(
+    "trends_embedding_budget_spent", "1 while items wait for the next day, as the tokens for embeddings are spent."
+)
 SUMMARIES_OWED = Gauge("trends_summaries_owed", "Topics whose summary by a model is to be tried again.")
 QUEUE_RECORDS = Gauge("trends_queue_records", "Records held in a bounded queue.", ["queue"])
 QUEUE_BOUND = Gauge("trends_queue_bound_records", "The bound of that queue.", ["queue"])

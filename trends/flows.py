@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from flows.runtime import LOCAL_MODEL_S, REMOTE_MODEL_S, Wired
 from flows.since import Since
+from models.budget import DailyBudget, MaybeAway
 from models.embedding import Embedder
 from models.summaries import Summariser
 from models.summaries.cached import SummaryStore
+from streams.dead_letters import now_utc
 from streams.errors import SettingsError
 from streams.records import Generation
 from streams.session import Session
 from streams.spec import FlowSpec, Limits
 from trends.settings import Settings
+
+if TYPE_CHECKING:
+    from sinks.postgres.summary_cache import TokensOf
 
 FLOWS: tuple[str, ...] = ("embed", "cluster", "score", "summarize", "store")
 """In the order in which records pass them."""
@@ -40,7 +46,9 @@ def prepare(flow: str, settings: Settings, record: Generation | None = None) -> 
 
         bound_s = REMOTE_MODEL_S if settings.embedder == "openai" else LOCAL_MODEL_S
         spec = embed.SPEC if flow == "embed" else embed.HISTORY_SPEC
-        return spec, lambda s: embed.wire(s, EmbedEngine(embedder_of(settings)), bound_s, since_of(record))
+        return spec, lambda s: embed.wire(
+            s, EmbedEngine(embedder_of(settings, embedding_budget_of(settings))), bound_s, since_of(record)
+        )
     if flow == "copy":
         from flows import copy
 
@@ -76,8 +84,11 @@ def since_of(record: Generation | None) -> Since | None:
     return Since(record.from_time, record.made_at)
 
 
-def embedder_of(settings: Settings) -> Embedder:
+def embedder_of(settings: Settings, budget: DailyBudget | None = None) -> Embedder:
     """The embedding model of the settings.
+
+    Args:
+        budget: what a model behind an API may cost in a day; None: it is not counted.
 
     Raises:
         SettingsError: something that it needs is missing, or its vectors have other dimensions than the settings say.
@@ -94,6 +105,7 @@ def embedder_of(settings: Settings) -> Embedder:
         dimensions=settings.embedder_dimensions,
         url=settings.embedder_url,
         api_key=key.get_secret_value() if key else None,
+        budget=budget,
     )
     if embedder.dimensions != settings.embedder_dimensions:
         embedder.close()
@@ -103,6 +115,18 @@ def embedder_of(settings: Settings) -> Embedder:
             "in a generation of its own"
         )
     return embedder
+
+
+def embedding_budget_of(settings: Settings) -> DailyBudget | None:
+    """What a model behind an API may cost in a day; None: the model is in this process.
+
+    Raises:
+        SettingsError: there is nowhere to count it, see :func:`summary_store_of`.
+    """
+    if settings.embedder != "openai":
+        return None
+    shared = MaybeAway(summary_store_of(settings, "embedding"), now_utc, "tokens for embeddings are")
+    return DailyBudget(settings.embedder_tokens_per_day, shared, now_utc, at_least_one=True)
 
 
 def summariser_of(settings: Settings) -> Summariser:
@@ -118,7 +142,6 @@ def summariser_of(settings: Settings) -> Summariser:
     from models.remote import RequestLimits
     from models.summaries.cached import CachedSummariser
     from models.summaries.llm import MAX_ANSWER_BYTES, ChatModel
-    from streams.dead_letters import now_utc
 
     assert settings.summarizer_url is not None
     assert settings.summarizer_model is not None
@@ -139,8 +162,8 @@ def summariser_of(settings: Settings) -> Summariser:
     )
 
 
-def summary_store_of(settings: Settings) -> SummaryStore:
-    """Where summaries by a model are kept: Redis where it is set, else PostgreSQL.
+def summary_store_of(settings: Settings, tokens_of: TokensOf = "summary") -> SummaryStore:
+    """Where summaries by a model are kept and tokens counted: Redis where it is set, else PostgreSQL.
 
     Raises:
         SettingsError: there is neither, or what Redis needs is not installed.
@@ -148,10 +171,10 @@ def summary_store_of(settings: Settings) -> SummaryStore:
     if settings.cache_url is not None:
         from sinks.redis_cache import RedisSummaryStore
 
-        return RedisSummaryStore(settings.cache_url.get_secret_value(), settings.stack)
+        return RedisSummaryStore(settings.cache_url.get_secret_value(), settings.stack, tokens_of)
     from sinks.postgres.summary_cache import PostgresSummaryStore
 
-    return PostgresSummaryStore(settings.postgres())
+    return PostgresSummaryStore(settings.postgres(), tokens_of)
 
 
 def limits(settings: Settings) -> Limits:

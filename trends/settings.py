@@ -148,6 +148,13 @@ class Settings(BaseSettings):
     embedder_dimensions: int = Field(384, ge=1, le=4_000, description="Components of the model's vectors.")
     embedder_url: str | None = Field(None, description="openai: the API's base, such as http://localhost:8000/v1.")
     embedder_api_key: SecretStr | None = Field(None, description="openai: sent as a bearer token.")
+    embedder_tokens_per_day: int = Field(
+        1_000_000_000,
+        ge=1,
+        description="openai: tokens that all embedding processes use in a day (UTC), counted in PostgreSQL or where "
+        "TRENDS_CACHE_URL says; when they are spent, items wait for the next day and the processes are not ready. "
+        "Queries are not counted.",
+    )
     embedder_device: str | None = Field(
         None, description="sentence-transformers: cuda, cpu; unset: a GPU if there is one."
     )

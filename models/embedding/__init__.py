@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from models.budget import DailyBudget
 from models.embedding.base import Embedder, Floats
 from models.embedding.cache import CachedEmbedder, EmbeddingCache
 from streams.errors import SettingsError
@@ -25,6 +26,7 @@ def create(
     url: str | None = None,
     api_key: str | None = None,
     timeout_s: float = 30.0,
+    budget: DailyBudget | None = None,
 ) -> Embedder:
     """An embedder by kind; only what that kind needs is imported.
 
@@ -39,6 +41,7 @@ def create(
         url: openai: the API's base, such as ``http://localhost:8000/v1``.
         api_key: openai: sent as a bearer token.
         timeout_s: openai: for one request, its answer included.
+        budget: openai: the tokens that may be used in a day (None: as many as are asked for).
 
     Raises:
         SettingsError: unknown kind, or something that the kind needs is missing; the message says what to do.
@@ -61,7 +64,9 @@ def create(
 
         if not url or not model:
             raise SettingsError("the openai embedder needs the address of the API (…/v1) and the name of the model")
-        return OpenAIEmbedder(url, model, name=name, api_key=api_key, dimensions=dimensions, timeout_s=timeout_s)
+        return OpenAIEmbedder(
+            url, model, name=name, api_key=api_key, dimensions=dimensions, timeout_s=timeout_s, budget=budget
+        )
     raise SettingsError(f"no embedder {kind!r}; there are: {', '.join(KINDS)}")
 
 

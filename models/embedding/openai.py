@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Final
 
 import msgspec
 import numpy as np
 
+from models.budget import BudgetSpentError, DailyBudget
 from models.embedding.base import Floats, unit
 from models.remote import RefusedInputError, RemoteApi, RequestLimits, TransientError
 from streams.errors import SettingsError
+from streams.metrics import EMBEDDING_TOKENS
+
+CHARS_A_TOKEN: Final = 3
+"""What texts will cost is estimated by it, on the high side for English, before the endpoint says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +48,26 @@ class _Row(msgspec.Struct, frozen=True):
     embedding: list[float]
 
 
+class _Usage(msgspec.Struct, frozen=True):
+    total_tokens: int | None = None
+
+
 class _Answer(msgspec.Struct, frozen=True):
     data: list[_Row]
+    usage: _Usage | None = None
 
 
 class OpenAIEmbedder:
-    """Vectors from an OpenAI-compatible endpoint, checked: as many as texts, by index, finite, of one length.
+    """Vectors from an OpenAI-compatible endpoint, checked: as many as texts, by index, finite, of one length. One call
+    at a time.
 
     Args:
         url: the API's base: ``http://localhost:8000/v1``.
         model: its name at the endpoint.
         name: as records carry it (None: the last part of ``model``).
-        dimensions: what vectors must have (None: one request asks).
+        dimensions: what vectors must have (None: one request asks, which no budget counts).
+        budget: the tokens that may be used in a day; texts of one call are taken from it together, before the first
+            request. None: as many as are asked for.
         sleep, monotonic, jitter, now: time and chance, injected by tests.
 
     Raises:
@@ -69,6 +84,7 @@ class OpenAIEmbedder:
         api_key: str | None = None,
         dimensions: int | None = None,
         timeout_s: float | None = None,
+        budget: DailyBudget | None = None,
         limits: Limits | None = None,
         sleep: Callable[[float], object] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -86,6 +102,9 @@ class OpenAIEmbedder:
         )  # fmt: skip
         self._pool = ThreadPoolExecutor(max_workers=self._limits.concurrency, thread_name_prefix="embedding")
         self._expected = dimensions
+        self._budget = budget
+        self._used = 0
+        self._lock = threading.Lock()
         self.name = name or model.rpartition("/")[2]
         try:
             self.dimensions = dimensions or len(self._ask(["dimensions"])[0])
@@ -95,9 +114,29 @@ class OpenAIEmbedder:
         self._expected = self.dimensions
 
     def embed(self, texts: Sequence[str]) -> Floats:
-        """See :class:`models.embedding.base.Embedder`. Batches go out side by side; the first failure ends the call."""
+        """See :class:`models.embedding.base.Embedder`. Batches go out side by side; the first failure ends the call.
+
+        Raises:
+            BudgetSpentError: the day's tokens do not suffice for these texts; nothing was asked.
+        """
         clean = [text[: self._limits.text_chars].encode("utf-8", "replace").decode() or " " for text in texts]
-        vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        if self._budget is None:
+            return self._embedded(clean)
+        taken = self._budget.take(sum(map(_estimate, clean)))
+        if taken is None:
+            raise BudgetSpentError(
+                f"the tokens for embeddings of the day ({self._budget.tokens_per_day:,}, all processes together) are "
+                f"spent; there are new ones at {(until := self._budget.renewed_at()):%Y-%m-%d %H:%M} UTC",
+                until,
+            )
+        before = self._used
+        try:
+            return self._embedded(clean)
+        finally:
+            self._budget.settle(taken, self._used - before)
+
+    def _embedded(self, clean: Sequence[str]) -> Floats:
+        vectors = np.empty((len(clean), self.dimensions), dtype=np.float32)
         batches = list(self._batches(clean))
         if len(batches) == 1:
             vectors[:] = self._settled(clean)
@@ -115,6 +154,8 @@ class OpenAIEmbedder:
         """Closes the connections; requests under way end first."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._api.close()
+        if self._budget is not None:
+            self._budget.close()
 
     def _batches(self, texts: Sequence[str]) -> Iterator[range]:
         start = chars = 0
@@ -152,14 +193,24 @@ class OpenAIEmbedder:
     def _ask(self, texts: Sequence[str]) -> Floats:
         """One request, with its further attempts; vectors (n, d) in the order of the texts."""
         body = json.dumps({"model": self._model, "input": list(texts), "encoding_format": "float"}).encode()
-        return self._api.ask(body, lambda answer: self._checked(answer, len(texts)))
+        return self._api.ask(body, lambda answer: self._checked(answer, texts))
 
-    def _checked(self, answer: bytes, wanted: int) -> Floats:
+    def _count(self, answer: _Answer, texts: Sequence[str]) -> None:
+        said = answer.usage.total_tokens if answer.usage else None
+        used = sum(map(_estimate, texts)) if said is None else max(0, said)
+        EMBEDDING_TOKENS.inc(used)
+        with self._lock:
+            self._used += used
+
+    def _checked(self, answer: bytes, texts: Sequence[str]) -> Floats:
         """What an endpoint may get wrong for a moment (a proxy's page, half an answer) is tried again."""
+        wanted = len(texts)
         try:
-            rows = msgspec.json.decode(answer, type=_Answer).data
+            decoded = msgspec.json.decode(answer, type=_Answer)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise TransientError(f"{self._api.where} answered with something else than embeddings: {error}") from None
+        self._count(decoded, texts)
+        rows = decoded.data
         if sorted(row.index for row in rows) != list(range(wanted)):
             raise TransientError(
                 f"{self._api.where} answered {len(rows)} embeddings, indices wrong, for {wanted} texts"
@@ -175,3 +226,8 @@ class OpenAIEmbedder:
         if not np.isfinite(vectors).all():
             raise TransientError(f"{self._api.where} answered an embedding with a component that is not finite")
         return vectors
+
+
+def _estimate(text: str) -> int:
+    """Tokens of a text, or little more."""
+    return len(text) // CHARS_A_TOKEN + 1

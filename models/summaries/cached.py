@@ -9,12 +9,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol, TypeVar
+from datetime import datetime, timedelta
+from typing import Final, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
+from models.budget import DailyBudget, Ledger, MaybeAway, MemoryLedger
 from models.remote import RefusedInputError
 from models.summaries.base import Fallback, Summary
 from models.summaries.extractive import coherence, extract
@@ -25,8 +26,6 @@ from streams.records import TopicUpdate
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 FROM_ITEMS: Final = 6
 MIN_COHERENCE: Final = 0.45
 """Topics whose leading items have less in common are many stories or none: a model would make one up. Of the summaries
@@ -35,8 +34,6 @@ KEPT: Final = timedelta(days=30)
 """A summary is used again for so long."""
 MEMORY_KEPT: Final = timedelta(days=1)
 """The same in the memory of a process; then the shared store is asked once more."""
-STORE_PAUSE: Final = timedelta(seconds=30)
-"""A shared store that is away is left alone for so long."""
 MEMORY_ENTRIES: Final = 10_000
 """Summaries kept in memory, about 1 kB each."""
 OUTAGE_FIRST_S: Final = 15.0
@@ -48,7 +45,7 @@ Entries = Mapping[bytes, tuple[bytes, tuple[str, ...]]]
 """By key: the summary as bytes, and the items that it was made from, so that whoever forgets one of them finds it."""
 
 
-class SummaryStore(Protocol):
+class SummaryStore(Ledger, Protocol):
     """Keeps summaries by key (32 bytes), and counts tokens; may be shared by many processes.
 
     All raise UnavailableError where it cannot be reached; none waits for longer than a few seconds.
@@ -66,26 +63,16 @@ class SummaryStore(Protocol):
         """Deletes whatever was made from one of these items."""
         ...
 
-    def spend(self, day: str, tokens: int) -> int:
-        """Adds tokens (or, negative, gives them back) to a day's (2016-09-07); those of the day so far, all processes
-        together."""
-        ...
 
-    def close(self) -> None:
-        """Gives connections back; may be called twice."""
-        ...
-
-
-class MemoryStore:
+class MemoryStore(MemoryLedger):
     """The store of one process: bounded, the longest unused forgotten first. Any number of threads may use it."""
 
     def __init__(self, entries: int = MEMORY_ENTRIES) -> None:
         if entries < 1:
             raise ValueError(f"a store needs room for at least one entry, not {entries}")
+        super().__init__()
         self._entries = entries
         self._kept: OrderedDict[bytes, tuple[bytes, tuple[str, ...], datetime]] = OrderedDict()
-        self._day, self._spent = "", 0
-        self._lock = threading.Lock()
 
     def get(self, keys: Sequence[bytes], now: datetime) -> dict[bytes, bytes]:
         """See :class:`SummaryStore`."""
@@ -111,16 +98,6 @@ class MemoryStore:
             for key in [key for key, kept in self._kept.items() if not gone.isdisjoint(kept[1])]:
                 del self._kept[key]
 
-    def spend(self, day: str, tokens: int) -> int:
-        """See :class:`SummaryStore`; only the last day is counted."""
-        with self._lock:
-            self._spent = tokens + (self._spent if day == self._day else 0)
-            self._day = day
-            return self._spent
-
-    def close(self) -> None:
-        """Nothing is open."""
-
 
 class Model(Protocol):
     """What is asked: :class:`models.summaries.llm.ChatModel`."""
@@ -138,8 +115,8 @@ class CachedSummariser:
     """Summaries by a model, each asked for once; where there is none, the extractive one, marked.
 
     Equal inputs are asked for once, also by several threads at the same time. The budget counts what requests are
-    estimated to take before they are made, and what the endpoint says afterwards; a process that is killed in between
-    has counted too much, never too little. A store that is away is done without: the budget is then this process's.
+    estimated to take before they are made, and what the endpoint says afterwards (:class:`models.budget.DailyBudget`).
+    A store that is away is done without.
 
     Args:
         shared: beside this process's memory; None: there is none.
@@ -163,15 +140,15 @@ class CachedSummariser:
         self._model = model
         self._memory = MemoryStore(memory_entries)
         self._shared = shared
+        self._store: MaybeAway[SummaryStore] = MaybeAway(shared, clock, "summaries are")
+        self._budget = DailyBudget(tokens_per_day, self._store, clock)
         self._clock = clock
-        self._tokens_per_day = tokens_per_day
         self._from_items = from_items
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="summaries")
         self._flying: dict[bytes, Future[Summary]] = {}
         self._lock = threading.Lock()
         self._outages = 0
         self._away_until: datetime | None = None
-        self._store_away_until = datetime.min.replace(tzinfo=UTC)
         self._forgotten = 0
         """Grows whenever something is forgotten: what was asked for before is not kept."""
 
@@ -227,8 +204,7 @@ class CachedSummariser:
         """See :class:`models.summaries.base.Summariser`."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._model.close()
-        if self._shared is not None:
-            self._shared.close()
+        self._store.close()
 
     @staticmethod
     def _again(summary: Summary, update: TopicUpdate) -> Summary:
@@ -243,7 +219,7 @@ class CachedSummariser:
         missing = [key for key in wanted if key not in known]
         if missing:
             nothing: dict[bytes, bytes] = {}
-            found = self._in_shared(lambda store: store.get(missing, now), nothing)
+            found = self._store.ask(lambda store: store.get(missing, now), nothing)
             # The process forgets it with its own items, and sooner than the store does.
             self._memory.put({k: (v, _items(wanted[k])) for k, v in found.items()}, now + MEMORY_KEPT)
             known |= found
@@ -258,22 +234,7 @@ class CachedSummariser:
                 return
         entries, now = {key: (msgspec.json.encode(summary), _items(update))}, self._clock()
         self._memory.put(entries, now + MEMORY_KEPT)
-        self._in_shared(lambda store: store.put(entries, now + KEPT), None)
-
-    def _spend(self, day: str, tokens: int) -> int:
-        mine = self._memory.spend(day, tokens)
-        return max(mine, self._in_shared(lambda store: store.spend(day, tokens), mine))
-
-    def _in_shared(self, do: Callable[[SummaryStore], T], otherwise: T) -> T:
-        """What the shared store says; where it is away, for a while nothing."""
-        if self._shared is None or self._clock() < self._store_away_until:
-            return otherwise
-        try:
-            return do(self._shared)
-        except UnavailableError as error:
-            self._store_away_until = self._clock() + STORE_PAUSE
-            log.warning("summaries are not shared for %s: %s", STORE_PAUSE, error)
-            return otherwise
+        self._store.ask(lambda store: store.put(entries, now + KEPT), None)
 
     # -- the model ----------------------------------------------------------------------------------------------
 
@@ -281,9 +242,8 @@ class CachedSummariser:
         """One request; the extractive summary, marked, where nothing comes of it."""
         if self._is_away():
             return extract_marked(update, Fallback.UNAVAILABLE)
-        day, estimate = self._clock().strftime("%Y-%m-%d"), self._model.estimate(update)
-        if self._spend(day, estimate) > self._tokens_per_day:
-            self._spend(day, -estimate)
+        taken = self._budget.take(self._model.estimate(update))
+        if taken is None:
             return extract_marked(update, Fallback.BUDGET)
         used: int | None = None
         try:
@@ -304,8 +264,8 @@ class CachedSummariser:
             self._keep(key, update, told.summary, forgotten)
             return told.summary
         finally:
-            spent = estimate if used is None else used
-            self._spend(day, spent - estimate)
+            spent = taken.tokens if used is None else used
+            self._budget.settle(taken, spent)
             SUMMARY_TOKENS.inc(spent)
         return extract_marked(update, why)
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import asyncpg
 
@@ -19,6 +19,9 @@ from sinks.postgres.shards import is_transient, place_of
 from streams.errors import UnavailableError
 
 T = TypeVar("T")
+
+TokensOf = Literal["summary", "embedding"]
+"""What tokens are counted for, each by itself."""
 
 TIMEOUT_S: Final = 5.0
 """For one call, connecting included: a cache that takes longer is no help."""
@@ -30,14 +33,14 @@ DAYS_KEPT: Final = 30
 """Of counted tokens."""
 
 _TABLE: Final = f"{SHARED_SCHEMA}.summary_cache"
-_TOKENS: Final = f"{SHARED_SCHEMA}.summary_tokens"
 
 
 class PostgresSummaryStore:
     """See ``models.summaries.cached.SummaryStore``. Any number of threads may use it."""
 
-    def __init__(self, config: PostgresConfig) -> None:
+    def __init__(self, config: PostgresConfig, tokens_of: TokensOf = "summary") -> None:
         self._config = config
+        self._tokens = f"{SHARED_SCHEMA}.{tokens_of}_tokens"
         self._thread = LoopThread("summary-cache")
         self._pools: dict[int, asyncpg.Pool] = {}
         self._opening = asyncio.Lock()
@@ -103,10 +106,10 @@ class PostgresSummaryStore:
         async def add(connection: asyncpg.Connection, _: list[str]) -> int:
             if tokens > 0:
                 await connection.execute(
-                    f"DELETE FROM {_TOKENS} WHERE day < $1::date - {DAYS_KEPT}", date.fromisoformat(day)
+                    f"DELETE FROM {self._tokens} WHERE day < $1::date - {DAYS_KEPT}", date.fromisoformat(day)
                 )
             total: int = await connection.fetchval(
-                f"INSERT INTO {_TOKENS} AS t (day, tokens) VALUES ($1, $2) "
+                f"INSERT INTO {self._tokens} AS t (day, tokens) VALUES ($1, $2) "
                 "ON CONFLICT (day) DO UPDATE SET tokens = t.tokens + excluded.tokens RETURNING tokens",
                 date.fromisoformat(day), tokens,
             )  # fmt: skip

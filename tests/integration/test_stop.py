@@ -18,7 +18,8 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -26,6 +27,8 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from confluent_kafka import Producer
 
+from sinks.postgres import PostgresConfig, migrate
+from sinks.postgres.summary_cache import PostgresSummaryStore
 from streams.admin import StreamAdmin
 from streams.codec import encode
 from streams.config import KafkaConfig
@@ -226,20 +229,54 @@ def test_while_a_batch_is_being_embedded(processes: Processes, kafka: KafkaConfi
             TRENDS_EMBEDDER_URL=server.url, TRENDS_EMBEDDER_DIMENSIONS="16",
         )  # fmt: skip
         until(lambda: at(flow, "/ready")[0] == 200)
-        when = datetime(2026, 1, 5, tzinfo=UTC)
-        item = Observation(
-            item_id=item_id_of("rss", "1"), source="rss", external_id="1", kind=Kind.POST, title="Harbour pilots vote",
-            observed_at=when, published_at=when, trend_id="term:harbour", publisher="site.example",
-        )  # fmt: skip
-        producer = Producer(kafka.client())
-        producer.produce(raw("rss").physical(kafka, GENERATION), encode(item), b"term:harbour", 0)
-        producer.flush()
+        observe(kafka)
         until(lambda: server.requests)
         code, body = at(flow, "/health")
         assert code == 200
         assert body["detail"] == "1 records in one batch"
         ends(flow)
         gone.set()
+
+
+def test_while_the_tokens_of_the_day_are_spent_items_wait_and_none_is_lost(
+    processes: Processes, kafka: KafkaConfig, dsns: tuple[str, ...]
+) -> None:
+    StreamAdmin(kafka, GENERATION).apply()
+    config = PostgresConfig(dsns=dsns, generation=GENERATION)
+    asyncio.run(migrate(config))
+    with EmbeddingServer() as server, closing(PostgresSummaryStore(config, "embedding")) as ledger:
+        days = [f"{datetime.now(UTC) + timedelta(days=n):%Y-%m-%d}" for n in (0, 1)]  # it may be near midnight
+        for day in days:
+            ledger.spend(day, 1_000)  # by other processes
+        environment = {
+            "TRENDS_EMBEDDER": "openai", "TRENDS_EMBEDDER_MODEL": "m", "TRENDS_EMBEDDER_URL": server.url,
+            "TRENDS_EMBEDDER_DIMENSIONS": "16",
+        }  # fmt: skip
+        flow = processes.start("trends", "flow", "embed", TRENDS_EMBEDDER_TOKENS_PER_DAY="1000", **environment)
+        observe(kafka)
+        until(lambda: at(flow, "/ready")[1].get("phase") == "waiting")
+        code, body = at(flow, "/ready")
+        assert code == 503
+        assert "tokens for embeddings" in body["detail"]
+        assert at(flow, "/health")[0] == 200
+        ends(flow)
+        assert not server.requests
+        flow = processes.start("trends", "flow", "embed", TRENDS_EMBEDDER_TOKENS_PER_DAY="2000", **environment)
+        until(lambda: server.requests and max(ledger.spend(day, 0) for day in days) > 1_000)
+        assert [r.texts for r in server.requests] == [["Harbour pilots vote"]]
+        ends(flow)
+
+
+def observe(kafka: KafkaConfig) -> None:
+    """An item to embed."""
+    when = datetime(2026, 1, 5, tzinfo=UTC)
+    item = Observation(
+        item_id=item_id_of("rss", "1"), source="rss", external_id="1", kind=Kind.POST, title="Harbour pilots vote",
+        observed_at=when, published_at=when, trend_id="term:harbour", publisher="site.example",
+    )  # fmt: skip
+    producer = Producer(kafka.client())
+    producer.produce(raw("rss").physical(kafka, GENERATION), encode(item), b"term:harbour", 0)
+    producer.flush()
 
 
 class Door:

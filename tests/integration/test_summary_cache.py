@@ -14,7 +14,7 @@ from sinks.postgres.summary_cache import PURGE_EVERY, PostgresSummaryStore
 from streams.errors import UnavailableError
 from tests.unit.contract.summary_stores import CONTRACT, KEYS, LATER, NOW
 
-TABLES = "trends.summary_cache, trends.summary_tokens"
+TABLES = "trends.summary_cache, trends.summary_tokens, trends.embedding_tokens"
 
 
 async def query(config: PostgresConfig, sql: str) -> list[asyncpg.Record]:
@@ -51,6 +51,16 @@ def test_processes_and_generations_share_it_and_what_has_expired_is_deleted(
     rows = asyncio.run(query(config, "SELECT summary, count(*) AS n FROM trends.summary_cache GROUP BY summary"))
     assert [(row["summary"], row["n"]) for row in rows] == [(b"s", PURGE_EVERY // 2)] * 2
     assert store.get([bytes(32)], NOW) == {bytes(32): b"s"}
+
+
+def test_tokens_of_summaries_and_of_embeddings_are_counted_apart(
+    store: PostgresSummaryStore, config: PostgresConfig
+) -> None:
+    embeddings = PostgresSummaryStore(config, "embedding")
+    assert store.spend("2016-09-07", 5) == 5
+    assert embeddings.spend("2016-09-07", 70) == 70
+    assert store.spend("2016-09-07", 0) == 5
+    embeddings.close()
 
 
 def test_without_tables_or_servers_it_is_unavailable(config: PostgresConfig) -> None:

@@ -36,9 +36,9 @@ class Request:
         vectors = NullEmbedder(16).embed(self.texts) * 3  # not of unit length: that is the client's part
         return [{"object": "embedding", "index": i, "embedding": v.tolist()} for i, v in enumerate(vectors)]
 
-    def well(self, rows: list[dict[str, Any]] | None = None) -> None:
+    def well(self, rows: list[dict[str, Any]] | None = None, **more: Any) -> None:
         data = self.rows() if rows is None else rows
-        self.send(200, json.dumps({"object": "list", "data": data}).encode())
+        self.send(200, json.dumps({"object": "list", "data": data} | more).encode())
 
     def drip(self, pause_s: float) -> None:
         self.handler.send_response(200)

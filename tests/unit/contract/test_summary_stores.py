@@ -67,6 +67,16 @@ def test_stacks_share_a_server_and_see_only_their_own() -> None:
         other.close()
 
 
+def test_tokens_of_summaries_and_of_embeddings_are_counted_apart() -> None:
+    with RespServer() as server:
+        summaries, embeddings = RedisSummaryStore(server.url, "one"), RedisSummaryStore(server.url, "one", "embedding")
+        assert summaries.spend("2016-09-07", 5) == 5
+        assert embeddings.spend("2016-09-07", 70) == 70
+        assert summaries.spend("2016-09-07", 0) == 5
+        summaries.close()
+        embeddings.close()
+
+
 def test_nobody_listens_and_no_address() -> None:
     store = RedisSummaryStore("redis://user:secret@127.0.0.1:9/0")
     with pytest.raises(UnavailableError) as raised:
