@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from models.text import salience
 Floats = NDArray[np.float32]
 Fixed = NDArray[np.int32]
 Key = tuple[int, str]
-Pairs = dict[tuple[Key, Key], float]
+Pairs = dict[tuple[Key, Key], "Likeness"]
 A = TypeVar("A", bound=np.generic)
 
 SCALE: Final = 4_096
@@ -133,6 +133,34 @@ def points(vectors: Floats, terms: Sequence[Sequence[str]]) -> list[Point]:
     fixed = np.rint(wide).astype(np.int32)
     squares = np.einsum("ij,ij->i", fixed, fixed, dtype=np.int64)
     return [Point(fixed[i], int(squares[i]), tuple(terms[i])[:ITEM_TERMS]) for i in range(len(fixed))]
+
+
+class Likeness(NamedTuple):
+    """How alike two topics are, exactly."""
+
+    above: float
+    """By how much the similarity is above what it takes to merge them; negative where they stay apart."""
+    least: float
+    """What it takes: more where both have grown."""
+    cosine: float
+    """Of the embeddings."""
+    term_cosine: float
+
+    def __str__(self) -> str:
+        return (
+            f"alike: similarity {self.least + self.above:.2f} (embeddings {self.cosine:.2f}, "
+            f"terms {self.term_cosine:.2f}), where {self.least:.2f} is enough"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Two topics that tell one story."""
+
+    winner: str
+    """The older one."""
+    loser: str
+    likeness: Likeness
 
 
 class Centroid:
@@ -495,8 +523,8 @@ class TopicSpace:
 
     # -------------------------------------------------------------------------------------------------- merges
 
-    def alike(self, changed: Iterable[str]) -> list[tuple[str, str]]:
-        """Pairs (winner, loser) of topics to merge, at least one of them changed; the most similar first.
+    def alike(self, changed: Iterable[str]) -> list[Merge]:
+        """Topics to merge, at least one of each two changed; the most similar first.
 
         Each topic stands in one pair at most as a loser and never in both roles: the next look finds the rest. A topic
         of one item was just founded because nothing was near enough to join, so only what moved since can be.
@@ -534,12 +562,13 @@ class TopicSpace:
             one, other = part[row], self._centroids[slot]
             if other is None or other is one:
                 continue
-            above = self._between(one, other, cosine)
-            if above >= 0.0:
-                pairs[(one.key, other.key) if one.key < other.key else (other.key, one.key)] = above
+            likeness = self._between(one, other, cosine)
+            if likeness is not None:
+                pairs[(one.key, other.key) if one.key < other.key else (other.key, one.key)] = likeness
 
-    def _between(self, one: Centroid, other: Centroid, cosine: float) -> float:
-        """By how much the similarity of two centroids is above what it takes to merge them, exactly; −1 below."""
+    def _between(self, one: Centroid, other: Centroid, cosine: float) -> Likeness | None:
+        """How alike two centroids are, exactly; None where that is too little to merge them. ``cosine`` is about that
+        of their embeddings."""
         config = self._config
         share = config.embedding_share
         smaller = min(one.summed, other.summed)
@@ -547,29 +576,29 @@ class TopicSpace:
         least = config.merge_small_at + grown * (config.merge_at - config.merge_small_at)
         shared_terms = one.terms.keys() & other.terms.keys()
         if not shared_terms and share * cosine < least - MARGIN:
-            return -1.0
+            return None
         ours, theirs = one.terms, other.terms
         shared = sum([ours[term] * theirs[term] * squared_weight(term) for term in shared_terms])
         term_cosine = shared / (math.sqrt(max(1, one.term_square)) * math.sqrt(max(1, other.term_square)))
         if smaller >= MERGE_TERM_ITEMS and term_cosine < MERGE_TERM_COSINE:
-            return -1.0
+            return None
         if share * cosine + (1.0 - share) * term_cosine < least - MARGIN:
-            return -1.0
+            return None
         dot = int(np.dot(self._sums[one.slot].astype(np.int64), self._sums[other.slot].astype(np.int64)))
         exact = dot / (math.sqrt(max(1, one.square)) * math.sqrt(max(1, other.square)))
         above = share * exact + (1.0 - share) * term_cosine - least
-        return above if exact >= MERGE_COSINE and above >= 0.0 else -1.0
+        return Likeness(above, least, exact, term_cosine) if exact >= MERGE_COSINE and above >= 0.0 else None
 
     @staticmethod
-    def _greedy(pairs: Pairs) -> list[tuple[str, str]]:
-        near = [(-value, winner, loser) for (winner, loser), value in pairs.items()]
+    def _greedy(pairs: Pairs) -> list[Merge]:
+        near = [(-likeness.above, winner, loser) for (winner, loser), likeness in pairs.items()]
         used: set[str] = set()
         lost: set[str] = set()
-        chosen: list[tuple[str, str]] = []
+        chosen: list[Merge] = []
         for _, winner, loser in sorted(near):
             if winner[1] in lost or loser[1] in used:
                 continue
-            chosen.append((winner[1], loser[1]))
+            chosen.append(Merge(winner[1], loser[1], pairs[winner, loser]))
             lost.add(loser[1])
             used.update((winner[1], loser[1]))
         return chosen

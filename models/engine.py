@@ -208,7 +208,7 @@ class ClusterEngine:
         topics = [self._topics[topic_id] for topic_id in ids if topic_id in self._topics]
         if len(topics) == 2:
             winner, loser = sorted(topics, key=lambda topic: (topic.founded_us, topic.topic_id))
-            self._take_over(winner, loser, word.feedback_id)
+            self._take_over(winner, loser, "somebody said that they tell one story", word.feedback_id)
 
     def _arrivals(self, items: Sequence[EmbeddedItem], out: Decisions) -> list[Arrival]:
         """Items with their point in the space; those that cannot be decoded go to ``failed``."""
@@ -469,7 +469,7 @@ class ClusterEngine:
         out.enriched.append(self._enriched(arrival, entry, Change.DELETED, seq))
         self._mention(arrival, entry, at(entry.first_s * _US), -1, delta, seq, out)
         if topic is not None and topic.size <= 0:
-            self._end(topic, Life.FADED, seq)
+            self._end(topic, seq, "all of its items were deleted")
 
     def _take_away(self, arrival: Arrival, entry: Entry, tick: int, seq: int) -> Topic | None:
         """What a deletion changes of its item and of the item's topic, which is returned where it may still grow."""
@@ -501,10 +501,10 @@ class ClusterEngine:
         for place in topic.admit(members, self._space.sums_of(topic.topic_id)):
             self._log.members[topic.topic_id, place] = None
 
-    def _end(self, topic: Topic, life: Life, seq: int) -> None:
+    def _end(self, topic: Topic, seq: int, reason: str) -> None:
         """A topic takes no more items: its last update, and all of its state goes."""
         topic.seq = seq
-        self._ended.append(self._update(topic, life))
+        self._ended.append(self._update(topic, Life.FADED, reason=reason))
         self._remove(topic, None)
 
     def _remove(self, topic: Topic, merged_into: str | None) -> None:
@@ -545,14 +545,15 @@ class ClusterEngine:
 
     def _merge_topics(self) -> None:
         assert self._space is not None
-        pairs = self._space.alike(self._round)
+        merges = self._space.alike(self._round)
         self._next_round()
-        for winner_id, loser_id in pairs:
-            self._take_over(self._topics[winner_id], self._topics[loser_id])
+        for merge in merges:
+            self._take_over(self._topics[merge.winner], self._topics[merge.loser], str(merge.likeness))
 
-    def _take_over(self, winner: Topic, loser: Topic, reason: str | None = None) -> None:
+    def _take_over(self, winner: Topic, loser: Topic, reason: str, asked_by: str | None = None) -> None:
         loser.seq = seq = self._next_seq()
-        self._ended.append(self._update(loser, Life.MERGED, winner.topic_id, reason))
+        update = self._update(loser, Life.MERGED, merged_into=winner.topic_id, reason=reason, asked_by=asked_by)
+        self._ended.append(update)
         self._merge(winner, loser, seq)
 
     def _next_round(self) -> None:
@@ -576,9 +577,16 @@ class ClusterEngine:
     def _fade_topics(self) -> None:
         """Topics without a new item for too long, and the longest waiting where there are too many."""
         assert self._space is not None
-        latest_us = self._state.clock_us - self._config.fade_after // timedelta(microseconds=1)
-        for topic_id in self._space.waiting_longest(latest_us, self._config.max_topics):
-            self._end(self._topics[topic_id], Life.FADED, self._next_seq())
+        config = self._config
+        latest_us = self._state.clock_us - config.fade_after // timedelta(microseconds=1)
+        for topic_id in self._space.waiting_longest(latest_us, config.max_topics):
+            silent = self._space[topic_id].last_us < latest_us
+            reason = (
+                f"no new item for {config.fade_after / timedelta(days=1):g} days"
+                if silent
+                else f"it had waited longest for an item when there were more than {config.max_topics:,} topics"
+            )
+            self._end(self._topics[topic_id], self._next_seq(), reason)
 
     def _forget_items(self) -> None:
         """Items beyond the horizon, once for each step of event time; the oldest where there are too many."""
@@ -658,8 +666,9 @@ class ClusterEngine:
             )
 
     def _update(
-        self, topic: Topic, life: Life, merged_into: str | None = None, reason: str | None = None
-    ) -> TopicUpdate:
+        self, topic: Topic, life: Life, *,
+        merged_into: str | None = None, reason: str | None = None, asked_by: str | None = None,
+    ) -> TopicUpdate:  # fmt: skip
         assert self._space is not None
         state, space = self._state, self._space
         nearest = topic.nearest_members(space.sums_of(topic.topic_id))[:LEADING]
@@ -684,6 +693,7 @@ class ClusterEngine:
             trends=dict(trends),
             seq=topic.seq,
             reason=reason,
+            asked_by=asked_by,
         )
 
     def _write_updates(self, out: Decisions) -> None:

@@ -88,7 +88,7 @@ class Ending(NamedTuple):
     @classmethod
     def of(cls, update: TopicUpdate) -> Ending:
         """What is kept of it."""
-        return cls(update.topic_id, update.seq, update.life, update.merged_into, update.reason is not None)
+        return cls(update.topic_id, update.seq, update.life, update.merged_into, update.asked_by is not None)
 
 
 @dataclass(slots=True)

@@ -93,8 +93,10 @@ class TopicView:
     """The id that was asked for: another one where that topic was merged into this one."""
     asked_generation: str | None
     """The earlier generation that the asked id is of; None: this one."""
-    merged_ids: tuple[str, ...]
-    """Topics that were merged into this one."""
+    merged: dict[str, str | None]
+    """Topics that were merged into this one, and why."""
+    reason: str | None
+    """Why it takes no more items; None while it does."""
     sources: dict[str, int]
     trends: dict[str, int]
     """Items by home trend, the largest first."""

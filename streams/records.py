@@ -302,7 +302,9 @@ class TopicUpdate(Record, frozen=True, kw_only=True):
     """Items by home trend, the largest first (at most 20)."""
     seq: Count
     reason: Short | None = None
-    """Of a merge that somebody asked for: the id of that feedback; None: topics were alike."""
+    """Why it takes no more items, in words and figures; set where ``life`` says so."""
+    asked_by: Short | None = None
+    """The id of the feedback that asked for the merge; None: the flow decided."""
 
     def __post_init__(self) -> None:
         _utc(self, "first_seen", "last_seen")

@@ -76,7 +76,7 @@ KINDS: Final[dict[str, Kind]] = {
         columns={
             "topic_id": "text", "trend_id": "text", "headline": "text", "summary": "text", "keywords": "texts",
             "entities": "texts", "lang": "text", "category": "text", "method": "text", "fallback": "text",
-            "life": "text", "merged_into": "text", "size": "int", "publishers": "int",
+            "life": "text", "merged_into": "text", "reason": "text", "size": "int", "publishers": "int",
             "sources": "json", "trends": "json", "terms": "json", "leading_items": "json", "items": "int",
             "echoes": "int", **_ENGAGEMENT, "rank": "float", "first_seen": "time", "last_seen": "time",
             "version": "int",

@@ -409,7 +409,8 @@ class PostgresReader:
             brief=briefs[final],
             asked_id=topic_id,
             asked_generation=asked_generation,
-            merged_ids=tuple(sorted(merged)),
+            merged=dict(sorted(merged.items())),
+            reason=row["reason"],
             sources=_largest_first(msgspec.json.decode(row["sources"])),
             trends=_largest_first(msgspec.json.decode(row["trends"])),
             terms=tuple(term for term, _ in msgspec.json.decode(row["terms"])),
@@ -743,16 +744,20 @@ class PostgresReader:
         except asyncpg.UndefinedTableError:  # made by an older release, and not migrated yet
             return []
 
-    async def _merged_into(self, topic_id: str) -> set[str]:
-        """All topics that were merged into one, over any number of steps."""
-        found: set[str] = set()
+    async def _merged_into(self, topic_id: str) -> dict[str, str | None]:
+        """All topics that were merged into one, over any number of steps, and why."""
+        found: dict[str, str | None] = {}
         ask = [topic_id]
         for _ in range(MERGE_LEVELS):
             rows = await self._ask(
-                "resolve", "SELECT topic_id FROM {g}.topics WHERE merged_into = ANY($1) LIMIT $2", ask, MERGED_IDS
+                "resolve",
+                "SELECT topic_id, reason FROM {g}.topics WHERE merged_into = ANY($1) LIMIT $2",
+                ask,
+                MERGED_IDS,
             )
-            ask = sorted({row["topic_id"] for row in rows} - found - {topic_id})
-            found.update(ask)
+            reasons = {row["topic_id"]: row["reason"] for row in rows if row["topic_id"] != topic_id}
+            ask = sorted(reasons.keys() - found.keys())
+            found |= {each: reasons[each] for each in ask}
             if not ask or len(found) >= MERGED_IDS:
                 break
         return found

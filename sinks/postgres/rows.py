@@ -167,7 +167,8 @@ TOPICS: Final = Table(
         Group(
             ("version",),
             ("bucket", "version", "trend_id", "life", "merged_into", "size", "publishers", "sources", "trends",
-             "terms", "leading_items", "items", "echoes", *_ENGAGEMENT, "rank", "model", "first_seen", "last_seen"),
+             "terms", "leading_items", "items", "echoes", *_ENGAGEMENT, "rank", "model", "first_seen", "last_seen",
+             "reason"),
         ),
     ),
 )  # fmt: skip
@@ -310,6 +311,7 @@ class RowBuilder:
             bucket, r.seq, r.trend_id, r.life.value, r.merged_into, r.size, r.publishers, _json(r.sources),
             _json(r.trends), _json(r.terms), _json(r.items), r.sums.items, r.sums.echoes,
             *_engagement(r.sums.engagement), _finite("rank", r.sums.rank), r.model, r.first_seen, r.last_seen,
+            r.reason,
         )  # fmt: skip
         centroid = self._vector("centroid", r.centroid)
         vector = (r.topic_id, bucket, r.seq, RETIRED_STEP if merged else step_of(r.size), None if merged else centroid)

@@ -88,7 +88,8 @@ def examples() -> list[Record]:
             terms=(("orbit", 2.5), ("moon", 1.25)),
             sums=TopicSums(items=7, echoes=2, engagement=engagement, rank=12.5), items=(leading,), first_seen=at,
             last_seen=later, trend_id="term:orbit", trends={"term:orbit": 5, "term:moon": 2}, seq=43,
-            reason="feedback-1f0c5b2a9d3",
+            reason="somebody said that they tell one story",
+            asked_by="feedback-1f0c5b2a9d3",
         ),
         TopicSummary(
             generation="g1", topic_id=topic_id, trend_id="term:orbit", headline="Orbit lands", headline_of=item_id,

@@ -88,7 +88,7 @@ class World:
         return msgspec.structs.replace(
             topic(self.config, 1, seq, size, into), topic_id=f"topic-{name}", trend_id=trend, merged_into=into,
             life=Life.MERGED if into else Life.GREW, centroid=encode_vector(vector), first_seen=END - 2 * HOUR,
-            last_seen=END,
+            last_seen=END, reason="alike: similarity 0.51" if into else None,
             items=tuple(
                 LeadingItem(item_id=f"item-{n}", title=f"leading {n}", url=f"https://a.example/{n}", source="file",
                             published_at=END)

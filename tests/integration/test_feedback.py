@@ -148,7 +148,7 @@ def test_cluster_obeys_who_merges_two_stories(
     route = routing(Router())
     embedded = EmbedEngine(NullEmbedder(16)).apply([seen.routed(route(seen)) for seen in posts])
     (merged,) = [update for update in engine.apply(embedded).updates if update.merged_into]
-    assert merged.reason == said["id"]
+    assert merged.asked_by == said["id"]
     assert engine.active_topics == 1
 
 

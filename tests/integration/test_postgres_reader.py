@@ -111,7 +111,8 @@ async def test_merged_topic_is_reached_by_both_ids_and_shows_all_items(reader: P
     brief = kept.brief
     assert (brief.entities, brief.lang, brief.category) == (("Acme Phone",), "en", "electronics")
     assert (brief.method, brief.fallback) == ("extractive", "budget")
-    assert kept.merged_ids == ("topic-b",)
+    assert kept.merged == {"topic-b": "alike: similarity 0.51"}
+    assert kept.reason is None
     assert {m.item_id for m in kept.members} == {f"item-{n}" for n in range(8)}
     assert kept.members[0].item_id == "item-0"
     assert sum(b.items for b in kept.timeline) == 8
@@ -148,7 +149,7 @@ async def test_merge_chain_that_bites_its_tail_ends(world: World, config: Postgr
     assert ring is not None
     assert chain is not None
     assert chain.brief.topic_id == "topic-39"
-    assert len(chain.merged_ids) == 29
+    assert len(chain.merged) == 29
 
 
 async def test_trend_has_history_topics_and_leading_items(reader: PostgresReader) -> None:

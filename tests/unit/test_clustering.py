@@ -158,7 +158,7 @@ def test_grown_topics_on_one_field_that_share_no_words_stay_apart() -> None:
             space.found(topic, 0, Point(near.vector, near.square, (word,)))
             for _ in range(items - 1):
                 space.add(topic, Point(near.vector, near.square, (word,)))
-        return space.alike(["a", "b"])
+        return [(merge.winner, merge.loser) for merge in space.alike(["a", "b"])]
 
     assert pairs(2, ("kernel", "senate")) == pairs(8, ("kernel", "kernel")) == [("a", "b")]
     assert pairs(8, ("kernel", "senate")) == []
@@ -205,13 +205,15 @@ def test_topics_alike_are_paired_once_the_older_one_first() -> None:
     space.found("older", 5, near)
     space.found("oldest", 1, near)
     space.found("other", 0, far)
-    pairs = space.alike(["younger", "older", "oldest", "other", "gone"])
+    merges = space.alike(["younger", "older", "oldest", "other", "gone"])
+    pairs = [(merge.winner, merge.loser) for merge in merges]
     assert pairs
     assert all((winner, loser) != ("other", loser) for winner, loser in pairs)
     losers = [loser for _, loser in pairs]
     assert len(losers) == len(set(losers))
     assert not set(losers) & {winner for winner, _ in pairs}
     assert "oldest" not in losers
+    assert all(str(merge.likeness).startswith("alike: similarity 1.00 (embeddings 1.00") for merge in merges)
 
 
 def test_terms_of_a_topic_are_bounded_and_the_heaviest_stay() -> None:

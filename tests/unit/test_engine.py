@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -242,6 +243,7 @@ def test_a_topic_whose_last_item_is_deleted_fades() -> None:
     [update] = running.apply([embedded("1", "", hours=1, kind=Kind.DELETED)]).updates
     assert update.life is Life.FADED
     assert update.size == 0
+    assert update.reason == "all of its items were deleted"
     assert update.sums.rank is None
     assert running.active_topics == 0
 
@@ -296,7 +298,8 @@ def test_topics_of_two_items_become_one_when_somebody_says_so_with_that_as_the_r
     assert (winner.size, winner.reason) == (2, None)
     assert updates.index(winner) < updates.index(loser)
     assert (loser.topic_id, loser.life, loser.merged_into) == (volcano, Life.MERGED, fed_topic)
-    assert loser.reason == word.feedback_id
+    assert loser.asked_by == word.feedback_id
+    assert loser.reason
     restarted = restored_from(running)
     for each in (running, restarted):  # said again, it changes nothing
         each.obey(word)
@@ -432,6 +435,14 @@ def test_topics_that_become_alike_are_merged_and_the_older_one_wins() -> None:
         (first, Life.GREW, None),
         (second, Life.MERGED, first),
     ]
+    assert [bool(u.reason) for u in updates] == [False, True]
+    figures = re.fullmatch(
+        r"alike: similarity (.+) \(embeddings (.+), terms (.+)\), where (.+) is enough", updates[1].reason or ""
+    )
+    assert figures
+    similarity, cosine, terms, enough = map(float, figures.groups())
+    assert similarity == pytest.approx(0.6 * cosine + 0.4 * terms, abs=0.011)
+    assert similarity >= enough >= 0.40
     assert updates[0].size == 12
     assert updates[0].seq == updates[1].seq > decisions[-1].enriched[0].seq
     assert running.active_topics == 1
@@ -446,7 +457,7 @@ def test_a_topic_without_items_for_long_fades_and_its_copies_begin_anew() -> Non
     for i in range(14):
         vector = unit(f"v{i}")
         lives += running.apply([embedded(f"n{i}", f"word{i} thing{i} name{i}", vector=vector, hours=40 + i)]).updates
-    assert (old.topic_id, Life.FADED) in [(u.topic_id, u.life) for u in lives]
+    assert (old.topic_id, Life.FADED, "no new item for 1.25 days") in [(u.topic_id, u.life, u.reason) for u in lives]
     [copy] = running.apply([fed("copy", hours=54)]).enriched
     assert copy.echo_of == old.item.item_id
     assert copy.topic_id != old.topic_id
@@ -469,8 +480,11 @@ def test_one_wrong_clock_neither_fades_the_others_nor_lives_for_ever() -> None:
 def test_topics_and_items_are_bounded() -> None:
     config = replace(SMALL, max_topics=10, max_items=50)
     running = engine(config)
+    reasons = set()
     for i in range(300):
-        running.apply([embedded(str(i), f"word{i} thing{i} name{i}", vector=unit(str(i)), hours=i / 100)])
+        made = embedded(str(i), f"word{i} thing{i} name{i}", vector=unit(str(i)), hours=i / 100)
+        reasons |= {u.reason for u in running.apply([made]).updates if u.life is Life.FADED}
+    assert reasons == {"it had waited longest for an item when there were more than 10 topics"}
     assert running.active_topics <= config.max_topics + config.merge_every_items
     assert running.indexed_items <= config.max_items + config.clock_every_items
 

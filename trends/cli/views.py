@@ -285,7 +285,8 @@ def topic_page(view: TopicView) -> RenderableType:
     if view.asked_generation:
         parts.append(Text(f"most items of {view.asked_id} (generation {view.asked_generation}) are here now", "yellow"))
     elif view.asked_id != brief.topic_id:
-        parts.append(Text(f"{view.asked_id} was merged into it", "yellow"))
+        why = view.merged.get(view.asked_id)
+        parts.append(Text(f"{view.asked_id} was merged into it" + (f" ({plain(why)})" if why else ""), "yellow"))
     if brief.summary:
         parts += [Text(), Text(plain(brief.summary))]
     if brief.keywords:
@@ -297,6 +298,7 @@ def topic_page(view: TopicView) -> RenderableType:
         Text(
             f"{size} by {_count(brief.publishers, 'publisher')}, {moment(brief.first_seen)} – {moment(brief.last_seen)}"
             f" · {_count(brief.points, 'point')}, {_count(brief.comments, 'comment')} · {brief.life}"
+            + (f": {plain(view.reason)}" if view.reason else "")
         ),
         Text(f"{_counts_text(view.sources)} · in {_counts_text(view.trends)}", "dim"),
     ]
