@@ -123,9 +123,10 @@ class ClusterSource:
     """Cluster's state from items.enriched and topics.updates, in the order of ``seq``; from items.embedded only when
     each item was observed last."""
 
-    def __init__(self, kafka: KafkaConfig, generation: str) -> None:
+    def __init__(self, kafka: KafkaConfig, generation: str, config: ClusterConfig) -> None:
         self._reading = _Reading(kafka, generation)
         self._generation = generation
+        self._config = config
         self._engine: ClusterRebuild | None = None
 
     def parts(self, committed: Positions, progress: Progress) -> Iterator[tuple[int, Records]]:
@@ -134,7 +135,7 @@ class ClusterSource:
         for partition, end in sorted(committed.items()):
             if partition[0] == self._reading.name(EMBEDDED):
                 self._observe(last_seen, partition, end, progress)
-        engine = self._engine = ClusterRebuild(ClusterConfig(), self._generation, last_seen)
+        engine = self._engine = ClusterRebuild(self._config, self._generation, last_seen)
         self._decide(engine, progress)
         progress("completing the state", 0, 0)
         engine.finish()
@@ -365,7 +366,9 @@ class Rebuilt:
     figures: tuple[Figure, ...]
 
 
-def source_of(flow: str, kafka: KafkaConfig, generation: str) -> tuple[FlowSpec, StateSource]:
+def source_of(
+    flow: str, kafka: KafkaConfig, generation: str, clustering: ClusterConfig
+) -> tuple[FlowSpec, StateSource]:
     """What a flow's state is built from. ``kafka`` with the number of partitions that there are now.
 
     Raises:
@@ -373,7 +376,7 @@ def source_of(flow: str, kafka: KafkaConfig, generation: str) -> tuple[FlowSpec,
         UnavailableError: the broker does not answer.
     """
     if flow == cluster.SPEC.name:
-        return cluster.SPEC, ClusterSource(kafka, generation)
+        return cluster.SPEC, ClusterSource(kafka, generation, clustering)
     if flow == score.SPEC.name:
         return score.SPEC, ScoreSource(kafka, generation, growth(kafka))
     if flow == summarize.SPEC.name:
@@ -381,7 +384,9 @@ def source_of(flow: str, kafka: KafkaConfig, generation: str) -> tuple[FlowSpec,
     raise SettingsError(f"{flow} keeps no state; those that do: cluster, score, summarize")
 
 
-def rebuild(flow: str, kafka: KafkaConfig, generation: str, *, dry_run: bool, progress: Progress) -> Rebuilt:
+def rebuild(
+    flow: str, kafka: KafkaConfig, generation: str, clustering: ClusterConfig, *, dry_run: bool, progress: Progress
+) -> Rebuilt:
     """Builds a flow's state anew, and writes it in the place of what is there.
 
     The state is written in several transactions; killed in the middle, the flow refuses to start until it is rebuilt.
@@ -391,7 +396,7 @@ def rebuild(flow: str, kafka: KafkaConfig, generation: str, *, dry_run: bool, pr
         StateMismatchError: its group has committed nothing, so there is nothing that a state could reflect.
         UnavailableError: the broker does not answer.
     """
-    spec, source = source_of(flow, kafka, generation)
+    spec, source = source_of(flow, kafka, generation, clustering)
     group = FlowGroup(kafka, generation, spec)
     try:
         committed = group.committed()

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from models.postings import Postings, Slots
 from models.text import salience
+from streams.records import Granularity
 
 Floats = NDArray[np.float32]
 Fixed = NDArray[np.int32]
@@ -59,6 +60,9 @@ TERMS_ALIKE: Final = 0.12
 """Cosine of terms at which a topic of one item is a candidate, where not all are compared."""
 LOOKED_UP_TERMS: Final = 16
 """The heaviest terms of a topic, by which topics of one item are found that it may be merged with."""
+GRANULARITIES: Final = {Granularity.FINE: 0.05, Granularity.NORMAL: 0.0, Granularity.COARSE: -0.05}
+"""What is added to the similarities that it takes to join and to merge: fine, and one event is a topic of its own;
+coarse, and what belongs together in a wider sense is one."""
 _DAY_S: Final = 86_400
 _NEVER: Final = 2**62
 _GROWTH_SLOTS: Final = 256
@@ -68,6 +72,8 @@ _GROWTH_SLOTS: Final = 256
 class ClusterConfig:
     """What the clustering of a generation depends on. Changing any of it means a new generation."""
 
+    granularity: Granularity = Granularity.NORMAL
+    """From which the thresholds come (:meth:`of`)."""
     embedding_share: float = 0.6
     """Weight of the embeddings' cosine; the terms' cosine has the rest."""
     join_at: float = 0.30
@@ -100,6 +106,18 @@ class ClusterConfig:
     """Repeats, edits and copies of an item are known for so long after its last observation."""
     max_items: int = 5_000_000
     """Items known at most: beyond it those observed longest ago are forgotten."""
+
+    @classmethod
+    def of(cls, granularity: Granularity) -> ClusterConfig:
+        """The thresholds of a granularity; everything else as ever."""
+        shift, normal = GRANULARITIES[granularity], cls()
+        return cls(
+            granularity=granularity,
+            join_at=normal.join_at + shift,
+            pair_at=normal.pair_at + shift,
+            merge_at=normal.merge_at + shift,
+            merge_small_at=normal.merge_small_at + shift,
+        )
 
 
 @lru_cache(maxsize=WEIGHTS_CACHED)

@@ -58,6 +58,7 @@ from models.topics import (
     micros,
     title_words,
 )
+from streams.errors import StateMismatchError
 from streams.ids import topic_id_of
 from streams.records import (
     Change,
@@ -242,6 +243,7 @@ class ClusterEngine:
             vector = np.zeros(embedded.dimensions, np.float32)
         if not state.model:
             state.model, state.dimensions = embedded.model, embedded.dimensions
+            state.granularity = self._config.granularity
             self._space = TopicSpace(self._config, state.dimensions)
         if (embedded.model, embedded.dimensions) != (state.model, state.dimensions):
             raise ValueError(
@@ -740,11 +742,22 @@ class ClusterEngine:
             self._restored.settle()
 
     def finish_restore(self) -> None:
-        """All state is there: from here on the engine decides as the one that wrote it would have."""
+        """All state is there: from here on the engine decides as the one that wrote it would have.
+
+        Raises:
+            StateMismatchError: that one had another granularity.
+        """
         restored, self._restored = self._restored, None
         if restored is None:
             return
         restored.finish()
+        made, granularity = restored.engine.granularity, self._config.granularity
+        if restored.engine.model and made != granularity:
+            raise StateMismatchError(
+                f"the topics of generation {self._generation} are made with granularity {made}, and the settings say "
+                f"{granularity}: set TRENDS_GRANULARITY={made}, or build another generation with "
+                f"`trends replay build --granularity {granularity}`"
+            )
         self._state, self._space = restored.engine, restored.space
         self._topics = restored.topics
         self._round = {t.topic_id for t in self._topics.values() if t.round == self._state.round}

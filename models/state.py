@@ -30,7 +30,7 @@ from models.clustering import ClusterConfig, Fixed, TopicSpace
 from models.echoes import Entry, ItemIndex, pack_entry, unpack_entry
 from models.packed import id_bytes, id_text
 from models.topics import Member, Topic
-from streams.records import Engagement
+from streams.records import Engagement, Granularity
 
 K = TypeVar("K")
 
@@ -60,6 +60,8 @@ class EngineState(msgspec.Struct, array_like=True):
     dimensions: int = 0
     recent_us: list[int] = []
     """Observation times of the last few new items, the oldest first."""
+    granularity: Granularity = Granularity.NORMAL
+    """By which its topics were made, as the model for good."""
 
 
 class TopicState(msgspec.Struct, array_like=True):

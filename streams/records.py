@@ -564,6 +564,14 @@ class PartitionChange(Record, frozen=True, kw_only=True):
         )
 
 
+class Granularity(StrEnum):
+    """How alike posts must be to be one topic."""
+
+    FINE = "fine"
+    NORMAL = "normal"
+    COARSE = "coarse"
+
+
 class GenerationState(StrEnum):
     """What a generation is to the others."""
 
@@ -604,6 +612,8 @@ class Generation(Record, frozen=True, kw_only=True):
     """… the base of its API, where it is remote …"""
     dimensions: Annotated[int, Meta(ge=1, le=65_536)]
     """… and the components of its vectors."""
+    granularity: Granularity = Granularity.NORMAL
+    """How wide its topics are."""
     built_from: Slug | None = None
     """The generation that was live when this one was begun; None: the first one."""
     from_stage: FromStage | None = None

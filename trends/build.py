@@ -34,7 +34,16 @@ from streams.generations import LIVE, read_generations, save
 from streams.history import HistoryWriter, Offsets, reached
 from streams.io import Addresser, Outgoing, Partition
 from streams.lag import LagProbe
-from streams.records import EmbeddedItem, Engagement, FromStage, Generation, GenerationState, Kind, Observation
+from streams.records import (
+    EmbeddedItem,
+    Engagement,
+    FromStage,
+    Generation,
+    GenerationState,
+    Granularity,
+    Kind,
+    Observation,
+)
 from streams.table import EMBEDDED, HISTORY, RAW, of_generation
 from streams.throttle import Throttle
 from trends.flow_processes import flow_supervisor, specs_of
@@ -88,6 +97,7 @@ class Wanted:
     url: str | None = None
     dimensions: int | None = None
     since: datetime | None = None
+    granularity: Granularity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +175,7 @@ def _new_record(settings: Settings, wanted: Wanted, live: Generation, clock: Clo
                 "name": wanted.name, "state": GenerationState.BUILDING, "embedder": wanted.embedder or live.embedder,
                 "model": wanted.model or (live.model if wanted.embedder in (None, live.embedder) else None),
                 "url": wanted.url or live.url, "dimensions": wanted.dimensions or live.dimensions,
+                "granularity": wanted.granularity or live.granularity,
                 "built_from": live.name, "from_stage": stage, "from_time": wanted.since, "made_at": at,
                 "changed_at": at, "version": 1,
             },
@@ -185,6 +196,7 @@ def _check_same(record: Generation, wanted: Wanted) -> None:
         "--from-stage": (wanted.stage, record.from_stage), "--embedder": (wanted.embedder, record.embedder),
         "--model": (wanted.model, record.model), "--url": (wanted.url, record.url),
         "--dimensions": (wanted.dimensions, record.dimensions), "--from": (wanted.since, record.from_time),
+        "--granularity": (wanted.granularity, record.granularity),
     }  # fmt: skip
     for option, (given, there) in asked.items():
         if given is not None and given != there:

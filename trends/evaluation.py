@@ -105,8 +105,8 @@ def orders_of(posts: Posts, seed: int, shuffled: int, others: Posts | None = Non
 
 def evaluate(
     orders: Iterable[tuple[str, Posts]], embedder: Embedder, cache: EmbeddingCache,
-    done: Callable[[int], None] = lambda _: None,
+    done: Callable[[int], None] = lambda _: None, config: ClusterConfig | None = None,
 ) -> Iterator[Evaluated]:  # fmt: skip
     """Each order in turn; ``cache`` saves embedding the same posts anew in each."""
     for name, order in orders:
-        yield Evaluated(name, *alone(order.sightings, embedder, cache, done).agreements(order.labels))
+        yield Evaluated(name, *alone(order.sightings, embedder, cache, done, config).agreements(order.labels))

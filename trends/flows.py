@@ -60,7 +60,8 @@ def prepare(flow: str, settings: Settings, record: Generation | None = None) -> 
         from models.clustering import ClusterConfig
         from models.engine import ClusterEngine
 
-        return cluster.SPEC, lambda s: cluster.wire(s, ClusterEngine(ClusterConfig(), settings.generation))
+        config = ClusterConfig.of(settings.granularity)
+        return cluster.SPEC, lambda s: cluster.wire(s, ClusterEngine(config, settings.generation))
     if flow == "score":
         from flows import score
         from models.scoring import ScoringConfig, TrendScorer

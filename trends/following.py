@@ -22,7 +22,7 @@ class Chosen:
     """The generation that a command works on."""
 
     settings: Settings
-    """With its name, and with the embedding model that was recorded for it."""
+    """With its name, and with the embedding model and granularity that were recorded for it."""
     record: Generation | None
     """None: nothing was recorded; the settings alone say what it is."""
     live: bool
@@ -59,7 +59,8 @@ def following(settings: Settings, generations: Generations | None = None) -> Cho
 
 
 def with_model(settings: Settings, record: Generation | None) -> Settings:
-    """These settings with the embedding model of a generation: vectors of two models must not meet."""
+    """These settings with the embedding model and the granularity of a generation: vectors of two models must not
+    meet."""
     if record is None:
         return settings
     return settings.having(
@@ -68,6 +69,7 @@ def with_model(settings: Settings, record: Generation | None) -> Settings:
         embedder_model=record.model,
         embedder_url=record.url,
         embedder_dimensions=record.dimensions,
+        granularity=record.granularity,
     )
 
 
@@ -77,6 +79,7 @@ def described(settings: Settings, clock: Clock = now_utc) -> Generation:
     return Generation(
         name=settings.generation, state=GenerationState.READY, embedder=settings.embedder,
         model=settings.embedder_model, url=settings.embedder_url, dimensions=settings.embedder_dimensions,
+        granularity=settings.granularity,
         made_at=at, changed_at=at, version=1,
     )  # fmt: skip
 

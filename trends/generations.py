@@ -58,6 +58,7 @@ class Row:
     state: str
     embedder: str
     dimensions: int
+    granularity: str
     from_stage: str | None
     from_time: datetime | None
     made_at: datetime | None
@@ -108,7 +109,8 @@ def _row(settings: Settings, generations: Generations, record: Generation) -> Ro
     return Row(
         name=record.name, state=state.value,
         embedder=record.embedder + (f":{record.model}" if record.model else ""), dimensions=record.dimensions,
-        from_stage=record.from_stage, from_time=record.from_time, made_at=record.made_at,
+        granularity=record.granularity, from_stage=record.from_stage, from_time=record.from_time,
+        made_at=record.made_at,
         items=stored.items if stored else None, topics=stored.topics if stored else None,
         mib=stored.bytes // 1_048_576 if stored else None,
         lag_records=None if lags is None else sum(lag.records for lag in lags),

@@ -27,6 +27,7 @@ from sinks.postgres import PostgresConfig
 from streams.config import KafkaConfig
 from streams.errors import SettingsError, UnavailableError
 from streams.keys import BUCKETS
+from streams.records import Granularity
 from streams.spec import OnGap
 from trends.stack import MAX_SHARDS, Stack
 
@@ -159,6 +160,12 @@ class Settings(BaseSettings):
         None, description="sentence-transformers: cuda, cpu; unset: a GPU if there is one."
     )
     embedder_threads: int = Field(1, ge=1, le=256, description="onnx: threads of one embedding process.")
+
+    granularity: Granularity = Field(
+        Granularity.NORMAL,
+        description="How alike posts must be to be one topic: fine (more and purer topics), normal, or coarse (fewer "
+        "and wider ones). Another one needs another generation.",
+    )
 
     summarizer: Literal["extractive", "openai"] = Field(
         "extractive",

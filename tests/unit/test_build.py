@@ -14,9 +14,10 @@ from flows.since import Since
 from sinks.postgres.rows import halfvec
 from streams.errors import SettingsError
 from streams.ids import item_id_of
-from streams.records import FromStage, Generation, GenerationState, Kind
+from streams.records import FromStage, Generation, GenerationState, Granularity, Kind
 from streams.vectors import decode_vector, encode_vector
 from trends.build import Plan, Wanted, _check_same, _new_record, observation_of, wire_vector
+from trends.following import with_model
 from trends.generations import caught_up
 from trends.settings import Settings
 
@@ -76,6 +77,11 @@ def test_a_new_generation_is_as_the_live_one_but_for_what_was_asked() -> None:
     record = _new_record(settings, Wanted("g2", dimensions=16), LIVE, lambda: AT)
     assert (record.embedder, record.dimensions, record.built_from, record.from_stage) == ("null", 16, "g1", "raw")
     assert record.state is GenerationState.BUILDING
+    assert record.granularity is Granularity.NORMAL
+    coarse = _new_record(settings, Wanted("g3", granularity=Granularity.COARSE), LIVE, lambda: AT)
+    assert with_model(settings, coarse).granularity is Granularity.COARSE
+    with pytest.raises(SettingsError, match="begun with --granularity coarse, not fine"):
+        _check_same(coarse, Wanted("g3", granularity=Granularity.FINE))
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,19 @@ from models.quality import agreement
 from models.state import upgraded
 from models.text import embedding_text, text_hash
 from streams.codec import decode, encode
+from streams.errors import StateMismatchError
 from streams.ids import item_id_of, topic_id_of
-from streams.records import Change, EmbeddedItem, Engagement, Feedback, FeedbackKind, Kind, Life, Observation
+from streams.records import (
+    Change,
+    EmbeddedItem,
+    Engagement,
+    Feedback,
+    FeedbackKind,
+    Granularity,
+    Kind,
+    Life,
+    Observation,
+)
 from streams.vectors import decode_vector, encode_vector
 
 START = datetime(2016, 9, 1, tzinfo=UTC)
@@ -279,6 +290,16 @@ def restored_from(running: ClusterEngine) -> ClusterEngine:
         other.restore([key for key, _ in records], [value for _, value in records])
     other.finish_restore()
     return other
+
+
+def test_topics_of_one_granularity_are_not_gone_on_with_in_another() -> None:
+    running = engine(ClusterConfig.of(Granularity.FINE))
+    running.apply([fed("1")])
+    other = engine(ClusterConfig.of(Granularity.COARSE))
+    for records in running.snapshot():
+        other.restore([key for key, _ in records], [value for _, value in records])
+    with pytest.raises(StateMismatchError, match=r"granularity fine.*TRENDS_GRANULARITY=fine.*--granularity coarse"):
+        other.finish_restore()
 
 
 def one_story(one: str, other: str, **more: object) -> Feedback:

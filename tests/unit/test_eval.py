@@ -63,6 +63,22 @@ def test_figures_of_a_file_as_a_table_and_as_json_which_are_the_same_each_time(
     assert f"{value['labelled']:,} of {value['posts']:,} posts have a label" in told
 
 
+def test_fine_topics_are_purer_and_more_and_coarse_ones_wider_and_fewer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stories: Path
+) -> None:
+    found = {}
+    for granularity in ("fine", "normal", "coarse"):
+        called = (str(stories), "--label", "subject of", "--map", "title=words", "--granularity", granularity)
+        assert run(monkeypatch, *called, "--json") == 0
+        value = json.loads(capsys.readouterr().out)
+        assert value["granularity"] == granularity
+        found[granularity] = value["orders"][0]["final"]
+    fine, normal, coarse = found.values()
+    assert fine["clusters"] > normal["clusters"] > coarse["clusters"]
+    assert fine["precision"] >= normal["precision"] >= coarse["precision"]
+    assert fine["recall"] <= normal["recall"] <= coarse["recall"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

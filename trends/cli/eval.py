@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from connectors import pairs
+from streams.records import Granularity
 from trends.cli.context import current_settings
 from trends.cli.output import JsonOption, progress, progress_bar, show
 from trends.evaluation import MEASURES, Evaluated, evaluate, orders_of
@@ -53,6 +54,10 @@ def evaluate_file(
             show_default=False,
         ),
     ] = None,
+    granularity: Annotated[
+        Granularity | None,
+        typer.Option("--granularity", help="How wide topics are; not given: as the settings say.", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of what is drawn by chance.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,6 +73,7 @@ def evaluate_file(
     Examples:
       trends eval posts.csv --label story
       trends eval headlines.jsonl --label cluster --map title=text --shuffled 3
+      trends eval posts.csv --label story --granularity fine
       trends eval posts.csv --label story --dilute others.csv --json
     """
     mapping = pairs(columns or [])
@@ -76,9 +82,12 @@ def evaluate_file(
     _tell_bad(posts, others)
     orders = orders_of(posts, seed, shuffled, others)
     total = sum(len(order.sightings) for _, order in orders)
+    from models.clustering import ClusterConfig
     from models.embedding import EmbeddingCache
 
-    embedder = embedder_of(current_settings())
+    settings = current_settings()
+    config = ClusterConfig.of(granularity or settings.granularity)
+    embedder = embedder_of(settings)
     try:
         with progress_bar("reading posts") as bar:
             read = 0
@@ -88,11 +97,12 @@ def evaluate_file(
                 read += count
                 bar(read, total)
 
-            found = list(evaluate(orders, embedder, EmbeddingCache(len(orders[-1][1].sightings)), done))
+            found = list(evaluate(orders, embedder, EmbeddingCache(len(orders[-1][1].sightings)), done, config))
     finally:
         embedder.close()
     value = {
-        "file": str(file), "embedder": embedder.name, "posts": len(posts.sightings), "labelled": len(posts.labels),
+        "file": str(file), "embedder": embedder.name, "granularity": config.granularity,
+        "posts": len(posts.sightings), "labelled": len(posts.labels),
         "stories": len(set(posts.labels.values())), "bad_rows": len(posts.bad), "seed": seed,
         "orders": [asdict(each) for each in found],
     }  # fmt: skip

@@ -54,6 +54,7 @@ def _rows(rows: list[Row]) -> Table:
     table.add_column("model", overflow="fold")
     for name in ("dimensions", "items", "topics", "disk MiB", "lag", "behind s"):
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("topics are", no_wrap=True)
     table.add_column("built from", no_wrap=True)
     colours = {"live": "green", "building": "yellow", "dropped": "dim"}
     for row in rows:
@@ -62,6 +63,7 @@ def _rows(rows: list[Row]) -> Table:
             row.name, Text(row.state, colours.get(row.state, "")), plain(row.embedder), f"{row.dimensions:,}",
             *(_number(n) for n in (row.items, row.topics, row.mib, row.lag_records)),
             "–" if row.lag_s is None else f"{row.lag_s:,.1f}",
+            row.granularity,
             f"{row.from_stage}{since}" if row.from_stage else "–",
         )  # fmt: skip
     return table

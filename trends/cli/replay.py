@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from streams.errors import ExitCode, SettingsError
-from streams.records import FromStage, Generation, GenerationState
+from streams.records import FromStage, Generation, GenerationState, Granularity
 from streams.table import SOURCES
 from trends.cli.context import GenerationOption, current_settings
 from trends.cli.output import JsonOption, err, progress, progress_bar, show
@@ -113,6 +113,9 @@ def build(
     dimensions: Annotated[
         int | None, typer.Option("--dimensions", min=1, max=4_000, help="Components of its vectors; not given: as now.")
     ] = None,
+    granularity: Annotated[
+        Granularity | None, typer.Option("--granularity", help="How wide its topics are; not given: as now.")
+    ] = None,
     since: Annotated[
         str | None, typer.Option("--from", help="Only history from this event time on: 2016-09-07.")
     ] = None,
@@ -138,13 +141,13 @@ def build(
     Exit codes: 0 caught up or stopped, 2 wrong option, 69 a part cannot be reached, 78 a person must decide.
     \b
     Examples:
-      trends replay build --generation g2 --from-stage embedded
+      trends replay build --generation g2 --from-stage embedded --granularity coarse
       trends replay build --generation g2 --embedder openai --url http://models/v1 --model e5 --dimensions 1024
       trends replay build --generation g2 --until-ready && trends generations diff g1 g2
     """
     from trends.build import Wanted, begin
 
-    wanted = Wanted(generation, stage, embedder, model, url, dimensions, _begin(since))
+    wanted = Wanted(generation, stage, embedder, model, url, dimensions, _begin(since), granularity)
     settings = current_settings()
     target, record, plan = begin(settings, wanted)
     _run(settings, target, record, plan, processes, until_ready, as_json)

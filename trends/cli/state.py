@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from flows.checking import SPECS, FlowCheck, check, spec_of
 from flows.migrating import migrate
 from flows.rebuild import Rebuilt, rebuild
+from models.clustering import ClusterConfig
 from streams.config import KafkaConfig
 from streams.errors import ExitCode, StateMismatchError
 from streams.groups import FlowGroup, Hold
@@ -90,7 +91,10 @@ def rebuild_state(
     settings = following(current_settings(generation=generation)).settings
     spec_of(flow)
     with _bar() as told:
-        done = rebuild(flow, current(settings.kafka()), settings.generation, dry_run=dry_run, progress=told)
+        done = rebuild(
+            flow, current(settings.kafka()), settings.generation, ClusterConfig.of(settings.granularity),
+            dry_run=dry_run, progress=told,
+        )  # fmt: skip
     show(_rebuilt_as_json(done, dry_run), as_json, lambda: _rebuilt_table(done, dry_run))
     if not dry_run and not as_json:
         progress(f"{flow} can be started again; `trends state check {flow}` looks at what was written")
