@@ -19,6 +19,10 @@ Headers = list[tuple[str, bytes]]
 HEADER_SCHEMA: Final = "schema"
 HEADER_VERSION: Final = "schema-version"
 HEADER_RECORD_ID: Final = "record-id"
+HEADER_SEEN_MS: Final = "seen-ms"
+"""When what the record says was observed, milliseconds since 1970: readers merge partitions by it."""
+OWN_HEADERS: Final = 3
+"""A record with no more headers than these was never redriven."""
 HEADER_REDRIVEN_FROM: Final = "redriven-from"
 """Of a record that was sent again: the letter_id of its last failure …"""
 HEADER_REDRIVEN_FOR: Final = "redriven-for"
@@ -65,8 +69,11 @@ def _schema_headers(kind: type[Record]) -> tuple[tuple[str, bytes], ...]:
 
 
 def headers_of(record: Record) -> Headers:
-    """The Kafka headers of a record: schema name, schema version, record id."""
-    return [*_schema_headers(type(record)), (HEADER_RECORD_ID, record.record_id.encode())]
+    """The Kafka headers of a record: schema name, schema version, record id, and when it was observed."""
+    headers = [*_schema_headers(type(record)), (HEADER_RECORD_ID, record.record_id.encode())]
+    if (seen_at := record.seen_at) is not None:
+        headers.append((HEADER_SEEN_MS, b"%d" % (seen_at.timestamp() * 1_000)))
+    return headers
 
 
 @cache

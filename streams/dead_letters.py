@@ -18,6 +18,7 @@ from streams.codec import (
     HEADER_FIRST_LETTER,
     HEADER_REDRIVEN_FOR,
     HEADER_REDRIVEN_FROM,
+    OWN_HEADERS,
     RecordError,
     decode,
 )
@@ -41,8 +42,6 @@ HEADER_CHARS: Final = 200
 """Of the original's headers, so many, and so much of each name and value, are shown."""
 COMPACTED: Final = frozenset(stream.record for stream in TABLE if stream.compacted and stream.record)
 """Of these records the newest of a key counts, and one without a value says that the key is gone."""
-OWN_HEADERS: Final = 3
-"""A record of ours that was never redriven has no more headers than these."""
 WINDOW_RECORDS: Final = 1_000
 IN_A_ROW: Final = 200
 

@@ -1,8 +1,13 @@
-"""Reading several partitions in the order in which their records arrived (LogAppendTime), not partition by partition.
+"""Reading several partitions in the order in which their items were observed, not partition by partition.
 
 A consumer hands out what it has fetched, a batch of one partition after the other; a backlog of a month would reach
 cluster as the month of partition 0, then that of partition 1. Here the oldest head of all partitions goes first. A
 partition that has nothing fetched yet is waited for, but not for long: order is a quality here, never a guarantee.
+
+When a record arrived (LogAppendTime) says less than when its item was observed: a flow writes what it has read at once,
+partition by partition, and two processes of one flow are never equally far. So observation decides (the header
+``seen-ms``), within ``REORDER_S`` of arrival: what is observed long ago (a replayed archive) is not let in before
+everything that happens now, and a time in the future counts as that of the arrival.
 """
 
 from __future__ import annotations
@@ -15,10 +20,14 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, TopicPartition
 
+from streams.codec import HEADER_SEEN_MS
+from streams.dead_letters import headers_of_message
 from streams.io import Partition
 
 WAIT_S: Final = 0.25
 """How long a partition without fetched records holds the others back."""
+REORDER_S: Final = 30.0
+"""By how much a record may go before others that arrived earlier than it."""
 PAUSE_RECORDS: Final = 2_000
 PAUSE_BYTES: Final = 4 * 1_048_576
 """A partition with so much waiting is paused …"""
@@ -91,8 +100,7 @@ class Merge:
         queue = self._waiting[partition]
         if not queue:
             self._empty.discard(partition)
-            # An end has nothing to be compared by: it goes at once.
-            heappush(self._heads, (0 if end else message.timestamp()[1], partition))
+            heappush(self._heads, (_moment(message), partition))
         queue.append(message)
         self._bytes[partition] += 0 if end else len(message)
 
@@ -104,8 +112,7 @@ class Merge:
         end = message.error() is not None
         self._bytes[partition] -= 0 if end else len(message)
         if queue:
-            head = queue[0]
-            heappush(self._heads, (0 if head.error() else head.timestamp()[1], partition))
+            heappush(self._heads, (_moment(queue[0]), partition))
         elif not end:
             self._empty.add(partition)  # more may follow; an end says that nothing does for now
 
@@ -122,3 +129,15 @@ class Merge:
         if low:
             self._consumer.resume([TopicPartition(*p) for p in low])
             self._paused.difference_update(low)
+
+
+def _moment(message: Any) -> int:
+    """By what a message is compared, milliseconds since 1970; 0 for an end, which has nothing to be compared by and
+    goes at once."""
+    if message.error() is not None:
+        return 0
+    arrived: int = message.timestamp()[1]
+    seen = next((value for name, value in headers_of_message(message) or () if name == HEADER_SEEN_MS), None)
+    if seen is None or not seen.isdigit():
+        return arrived
+    return max(arrived - int(REORDER_S * 1_000), min(arrived, int(seen[:16])))

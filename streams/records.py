@@ -52,6 +52,12 @@ class Record(Struct, frozen=True, kw_only=True):
         """A UUID that is the same whenever the same fact is written again."""
         raise NotImplementedError
 
+    @property
+    def seen_at(self) -> datetime | None:
+        """When what it says was observed, by which flows put records of several partitions in order; None: whenever it
+        arrives."""
+        return None
+
 
 class Kind(StrEnum):
     """What an item is; ``deleted`` says that the source has taken it away."""
@@ -131,6 +137,10 @@ class Observation(Record, frozen=True, kw_only=True):
     def record_id(self) -> str:
         return stable_id("observation", self.item_id, self.observed_at.isoformat())
 
+    @property
+    def seen_at(self) -> datetime:
+        return self.observed_at
+
 
 class EmbeddedItem(Record, frozen=True, kw_only=True):
     """An observation with the vector of its cleaned text."""
@@ -153,6 +163,10 @@ class EmbeddedItem(Record, frozen=True, kw_only=True):
     @property
     def record_id(self) -> str:
         return stable_id("embedded", self.model, self.item.item_id, self.item.observed_at.isoformat())
+
+    @property
+    def seen_at(self) -> datetime:
+        return self.item.observed_at
 
 
 class Change(StrEnum):

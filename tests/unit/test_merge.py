@@ -1,4 +1,4 @@
-"""Merged reading: the order in which records arrived, whatever order they were fetched in."""
+"""Merged reading: the order in which items were observed, or arrived, whatever order they were fetched in."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,15 +7,19 @@ from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.merge import PAUSE_RECORDS, WAIT_S, Merge
+from streams.codec import HEADER_SEEN_MS
+from streams.merge import PAUSE_RECORDS, REORDER_S, WAIT_S, Merge
 from tests.unit.conftest import Clock
 
 STREAM = "in"
 
 
 class Message:
-    def __init__(self, partition: int, offset: int, at: int, end: bool = False, size: int = 100) -> None:
+    def __init__(
+        self, partition: int, offset: int, at: int, end: bool = False, size: int = 100, seen: bytes | None = None
+    ) -> None:
         self._partition, self._offset, self._at, self._end, self._size = partition, offset, at, end, size
+        self._headers = None if seen is None else [("schema", b"made"), (HEADER_SEEN_MS, seen)]
 
     def __len__(self) -> int:
         return self._size
@@ -31,6 +35,9 @@ class Message:
 
     def timestamp(self) -> tuple[int, int]:
         return 2, self._at
+
+    def headers(self) -> Any:
+        return self._headers
 
     def error(self) -> Any:
         return KafkaError(KafkaError._PARTITION_EOF) if self._end else None
@@ -125,3 +132,36 @@ def test_a_partition_that_is_added_later_is_read_with_the_others() -> None:
     merge.add((STREAM, 1))
     out = merge.take([Message(0, 1, at=30), Message(1, 0, at=20)], 10)
     assert [(m.partition(), m.offset()) for m in out] == [(1, 0)]  # what may follow it is waited for
+
+
+def in_order(*messages: Message) -> list[str]:
+    """The headers ``seen`` of what two partitions bring, in the order in which it goes on."""
+    merged, _ = merge(2)
+    ends = [Message(p, 9, 0, end=True) for p in (0, 1)]
+    out = merged.take([*messages, *ends], most=100)
+    return [dict(m.headers())[HEADER_SEEN_MS].decode() for m in out if not m.error()]
+
+
+def test_what_was_written_at_once_goes_on_as_it_was_observed() -> None:
+    now = 1_800_000_000_000
+    seen = [now - 9_000 + n for n in range(8)]
+    messages = [Message(n % 2, n, now + n % 2, seen=b"%d" % at) for n, at in enumerate(seen)]
+    assert in_order(*sorted(messages, key=lambda m: m.partition())) == [str(at) for at in seen]
+
+
+def test_an_archive_does_not_go_before_everything_that_happens_now_and_the_future_is_now() -> None:
+    now, window = 1_800_000_000_000, int(REORDER_S * 1_000)
+    old, live, wrong, later = b"1000", b"%d" % now, b"%d" % (now + 10**9), b"%d" % (now + 2)
+    assert in_order(
+        Message(0, 0, now, seen=live),
+        Message(1, 0, now + window - 1, seen=old), Message(1, 1, now + window + 1, seen=old),
+    ) == ["1000", live.decode(), "1000"]  # fmt: skip
+    assert in_order(Message(0, 0, now + 1, seen=wrong), Message(1, 0, now + 2, seen=later)) == [
+        wrong.decode(), later.decode(),
+    ]  # fmt: skip
+
+
+@given(st.binary(max_size=40))
+def test_whatever_stands_in_the_header_the_record_goes_on(seen: bytes) -> None:
+    merged, _ = merge(1)
+    assert len(merged.take([Message(0, 0, 5, seen=seen)], most=10)) == 1

@@ -15,7 +15,7 @@ from flows.since import Since
 from models.clustering import ClusterConfig
 from models.engine import AHEAD_OF_CLOCK, RECENT_ITEMS
 from models.scoring import ScoringConfig
-from streams.codec import HEADER_REDRIVEN_FOR
+from streams.codec import HEADER_REDRIVEN_FOR, OWN_HEADERS
 from streams.forgotten import Forgotten
 from streams.growth import Growth
 from streams.keys import partition_of
@@ -34,8 +34,6 @@ OBSERVED: Final = (*RAW, HISTORY)
 """Where observations come from: all raw streams, and what a build has taken from the stores."""
 SUMMARY_SIZE: Final = 3
 """A topic of so many items is due for a summary (``models.summaries``)."""
-OWN_HEADERS: Final = 3
-"""A record of ours that was never sent again has no more headers than these."""
 _OF_ONE_FLOW: Final = frozenset({Reason.STORE_REFUSED, Reason.OUR_FAILURE, Reason.INVALID_VALUE})
 """Reasons that one reader of a stream may have and another not."""
 
