@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sinks.postgres.migrate import migrations
 from sinks.postgres.rows import TABLES, RowError, Table, halfvec, step_of, without_leading_zeros
 from streams.vectors import encode_vector
 
@@ -70,3 +71,7 @@ def test_steps_grow_with_the_square_root_of_two() -> None:
 def test_counts_lose_only_leading_zeros() -> None:
     assert without_leading_zeros((0, 0, 1, 0, 2)) == (1, 0, 2)
     assert without_leading_zeros((0, 0)) == ()
+
+
+def test_migrations_are_numbered_one_by_one() -> None:
+    assert [migration.number for migration in migrations()][-1] == len(migrations()) >= 11
