@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
+from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.postings import Postings, Slots
+from models.postings import Postings, Slots, Sums
 from models.text import salience
 from streams.records import Granularity
 
@@ -46,8 +47,9 @@ WEIGHT_SCALE: Final = 64
 WEIGHTS_CACHED: Final = 65_536
 MARGIN: Final = 1e-4
 """Candidates within this of the best approximate similarity are computed exactly; float32 errs by less than 1e-5."""
-LOOK_AHEAD: Final = 64
-"""Items whose products with all centroids are computed at once."""
+LOOK_AHEAD: Final = 256
+"""Items whose products with all compared centroids are computed at once: with fewer, copying the centroids into the
+order in which they are multiplied costs as much as multiplying."""
 MERGE_COSINE: Final = 0.40
 """Centroids whose embeddings are less alike are never merged, however many terms they share."""
 MERGE_TERM_COSINE: Final = 0.15
@@ -57,15 +59,25 @@ MERGE_TERM_ITEMS: Final = 5
 GROWN_ITEMS: Final = 10
 """From so many items on a topic is merged at ``merge_at`` only."""
 TERMS_ALIKE: Final = 0.12
-"""Cosine of terms at which a topic of one item is a candidate, where not all are compared."""
+"""Cosine of terms at which a topic of one item is a candidate for an item, and any topic one for a merge, where not all
+are compared."""
 LOOKED_UP_TERMS: Final = 16
-"""The heaviest terms of a topic, by which topics of one item are found that it may be merged with."""
+"""The heaviest terms of a topic, by which topics are found that it may be merged with."""
+SKETCH_MARGIN: Final = 0.02
+"""By how much a cosine of directions in int8 may be too small; it errs by a tenth of that."""
+MERGED_AT_ONCE: Final = 64
+"""Changed topics whose products with others are computed at once."""
 GRANULARITIES: Final = {Granularity.FINE: 0.05, Granularity.NORMAL: 0.0, Granularity.COARSE: -0.05}
 """What is added to the similarities that it takes to join and to merge: fine, and one event is a topic of its own;
 coarse, and what belongs together in a wider sense is one."""
 _DAY_S: Final = 86_400
 _NEVER: Final = 2**62
 _GROWTH_SLOTS: Final = 256
+_COLUMNS: Final = 4_096
+"""Centroids that a part of the products ahead is of: what was just computed is looked through while it is at hand."""
+_WORD: Final = 8
+_STALE: Final = 1_024
+"""Entries of topics by time that may be out of date, beside one for each topic."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +151,19 @@ class Point:
     square: int
     """The vector's squared length."""
     terms: tuple[str, ...]
+    direction: bytes
+    """int8 of shape (d,): the vector's direction, the largest component at ±127; empty without text."""
+    direction_square: int
+    """The squared length of that."""
     at_us: int = 0
     """When it was observed, microseconds since 1970."""
+    weights: list[int] = field(init=False)
+    """Of its terms: the squared weights."""
+    term_length: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.weights = [squared_weight(term) for term in self.terms]
+        self.term_length = math.sqrt(sum(self.weights))
 
 
 def points(vectors: Floats, terms: Sequence[Sequence[str]]) -> list[Point]:
@@ -149,8 +172,20 @@ def points(vectors: Floats, terms: Sequence[Sequence[str]]) -> list[Point]:
     lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     wide *= (SCALE / np.where(lengths > 0.0, lengths, 1.0))[:, None]
     fixed = np.rint(wide).astype(np.int32)
-    squares = np.einsum("ij,ij->i", fixed, fixed, dtype=np.int64)
-    return [Point(fixed[i], int(squares[i]), tuple(terms[i])[:ITEM_TERMS]) for i in range(len(fixed))]
+    squares = np.einsum("ij,ij->i", fixed, fixed, dtype=np.int64).tolist()
+    directions = _directions(fixed)
+    lengths = np.einsum("ij,ij->i", directions, directions, dtype=np.int64).tolist()
+    return [
+        Point(vector, square, tuple(words)[:ITEM_TERMS], direction.tobytes() if square else b"", length)
+        for vector, square, words, direction, length in zip(fixed, squares, terms, directions, lengths, strict=True)
+    ]
+
+
+def _directions(vectors: Fixed) -> NDArray[np.int8]:
+    """int8 of shape (n, d): the directions of vectors, the largest component of each at ±127; zeros for none."""
+    largest = np.maximum(1, np.abs(vectors).max(axis=1, initial=0))
+    directions: NDArray[np.int8] = np.rint(vectors * (127 / largest)[:, None]).astype(np.int8)
+    return directions
 
 
 class Likeness(NamedTuple):
@@ -217,6 +252,9 @@ class TopicSpace:
         self.dimensions = dimensions
         self._sums: Fixed = np.zeros((0, dimensions), np.int32)
         self._units: Floats = np.zeros((0, dimensions), np.float32)
+        self._sketches = np.zeros((0, dimensions), np.int8)
+        """The directions of topics of one item: a quarter of what has to be fetched to see which are near."""
+        self._sketch_lengths = np.zeros(0, np.float32)
         self._term_lengths = np.zeros(0, np.float64)
         self._last_us = np.zeros(0, np.int64)
         self._rows = np.zeros(0, np.int64)
@@ -231,10 +269,20 @@ class TopicSpace:
         self._free: list[int] = []
         self._postings = Postings()
         self._by_id: dict[str, Centroid] = {}
+        self._waiting: list[tuple[int, str]] = []
+        """A heap of (time of its last item, id) for every topic; entries whose time has passed on are left in it."""
         self._upcoming: Floats = np.zeros((0, dimensions), np.float32)
+        """The next items at the length of the embeddings' share, shape (m, d)."""
+        self._next = 0
+        """The first of them that may still be asked for."""
         self._ahead: Floats = np.zeros((0, 0), np.float32)
+        """Their products with the compared, shape (m, at least as many as compared): kept up with every change."""
+        self._hits: list[Slots] = []
+        """Of each, the rows that were near enough by embedding alone when the products were computed."""
         self._touched: dict[int, None] = {}
-        """Rows that are no longer those of the products computed ahead."""
+        """Rows that have changed since."""
+        self._touched_rows: Slots | None = None
+        """The same as an array, while it is up to date."""
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -254,29 +302,44 @@ class TopicSpace:
         """Computes the products of the next items with all compared at once; ``nearest`` is then cheap for them."""
         vectors = np.stack([p.vector for p in upcoming]).astype(np.float32)
         lengths = np.sqrt(np.array([max(1, p.square) for p in upcoming], np.float64))
-        self._upcoming = np.asarray(vectors / lengths[:, None], np.float32)
+        self._upcoming = np.asarray(vectors * (self._config.embedding_share / lengths)[:, None], np.float32)
+        self._next = 0
         self._multiply()
 
     def _multiply(self) -> None:
-        share = np.float32(self._config.embedding_share)
-        self._ahead = np.asarray(self._upcoming @ self._compared[: self._n_compared].T, np.float32)
-        np.multiply(self._ahead, share, out=self._ahead)
+        """The products of what is still to come with all compared."""
+        upcoming, n = self._upcoming[self._next :], self._n_compared
+        if self._ahead.shape != (len(self._upcoming), len(self._compared)):
+            self._ahead = np.empty((len(self._upcoming), len(self._compared)), np.float32)
+        items: list[Slots] = []
+        rows: list[Slots] = []
+        for begin in range(0, n, _COLUMNS):
+            part = self._ahead[self._next :, begin : min(n, begin + _COLUMNS)]
+            np.matmul(upcoming, self._compared[begin : begin + part.shape[1]].T, out=part)
+            which, column = _at_least(part, self._least)
+            items.append(which + self._next)
+            rows.append(column + begin)
+        self._hits = _by_item(items, rows, len(self._upcoming))
         self._touched.clear()
+        self._touched_rows = None
+
+    @property
+    def _least(self) -> float:
+        return min(self._config.join_at, self._config.pair_at) - MARGIN
 
     def nearest(self, point: Point, ahead: int) -> tuple[str, float] | None:
         """The most similar topic and the similarity; None where that is below ``join_at``, or below ``pair_at`` for a
         topic of one item. Ties go to the older one.
 
-        ``ahead`` is the item's position in the last ``look_ahead``.
+        ``ahead`` is the item's position in the last ``look_ahead``; items are asked for in their order.
         """
-        if not self._by_id:
-            return None
+        self._next = ahead
         slots, scores = self._candidates(point, ahead)
         if not len(slots):
             return None
         chosen: Centroid | None = None
         similarity = -math.inf
-        for slot in slots[scores >= scores.max() - MARGIN].tolist():
+        for slot in dict.fromkeys(slots[scores >= scores.max() - MARGIN].tolist()):
             centroid = self._centroids[slot]
             assert centroid is not None
             exact = self._to_point(centroid, point)
@@ -290,41 +353,67 @@ class TopicSpace:
         """How similar an item is to a topic, exactly; its age counts."""
         return self._to_point(self._by_id[topic_id], point)
 
-    def _candidates(self, point: Point, ahead: int) -> tuple[Slots, NDArray[np.float64]]:
-        """Slots that may be near enough, and their approximate similarities."""
-        config = self._config
-        share = config.embedding_share
-        scores = self._products(ahead)
-        weights = [(term, squared_weight(term)) for term in point.terms]
-        slots, cosines = self._term_cosines(weights, math.sqrt(sum(weight for _, weight in weights)))
-        rows = self._rows[slots]
-        compared = rows >= 0
-        scores[rows[compared]] += ((1.0 - share) * cosines[compared]).astype(np.float32)
-        near = np.flatnonzero(scores >= min(config.join_at, config.pair_at) - MARGIN)
-        found, similar = self._slots[near], scores[near].astype(np.float64)
+    def _candidates(self, point: Point, ahead: int) -> tuple[Slots, Sums]:
+        """Slots that may be near enough, and their approximate similarities. One may stand there twice, the second time
+        without its terms."""
+        products, rows = self._ahead[ahead], self._near_by_embedding(ahead)
+        slots, cosines = self._term_cosines(zip(point.terms, point.weights, strict=True), point.term_length)
+        shared = (1.0 - self._config.embedding_share) * cosines
+        by_terms = self._rows[slots]
+        if self._all:
+            found, similar = slots, products[by_terms] + shared
+        else:
+            compared = np.flatnonzero(by_terms >= 0)
+            found, similar = slots[compared], products[by_terms[compared]] + shared[compared]
+        found, similar = np.concatenate([self._slots[rows], found]), np.concatenate([products[rows], similar])
+        found, similar = self._aged(found, similar, point.at_us)
         if not self._all:
-            by_terms = ~compared & (cosines >= TERMS_ALIKE)
-            others, cosines = slots[by_terms], cosines[by_terms]
-            products = self._units[others] @ self._upcoming[ahead]
-            found = np.concatenate([found, others])
-            similar = np.concatenate([similar, share * products + (1.0 - share) * cosines])
-        days = np.maximum(0, point.at_us - self._last_us[found]) / (_DAY_S * 1e6)
-        return found, similar - np.minimum(config.max_age_penalty, config.age_penalty * days)
+            alone = np.flatnonzero((by_terms < 0) & (cosines >= TERMS_ALIKE))
+            more, terms = slots[alone], shared[alone]
+            near = self._config.embedding_share * self._sketched(more, point.direction, point.direction_square) + terms
+            kept = np.flatnonzero(near >= similar.max(initial=self._least) - SKETCH_MARGIN)
+            if len(kept):
+                more = more[kept]
+                aged = self._aged(more, self._units[more] @ self._upcoming[ahead] + terms[kept], point.at_us)
+                found, similar = np.concatenate([found, aged[0]]), np.concatenate([similar, aged[1]])
+        return found, similar
 
-    def _products(self, ahead: int) -> Floats:
-        """.6 cosine for every row, from the products computed ahead and those of rows changed since."""
-        n, row = self._n_compared, self._ahead[ahead]
-        scores = np.zeros(n, np.float32)
-        known = min(n, len(row))
-        scores[:known] = row[:known]
-        if self._touched:
-            changed = np.fromiter(self._touched, np.intp, len(self._touched))
-            changed = changed[changed < n]
-            scores[changed] = self._compared[changed] @ self._upcoming[ahead]
-            scores[changed] *= np.float32(self._config.embedding_share)
-        return scores
+    def _aged(self, slots: Slots, similar: Sums, at_us: int) -> tuple[Slots, Sums]:
+        """Those that are near enough but for their age, and how near with it."""
+        config = self._config
+        near = np.flatnonzero(similar >= self._least)
+        slots, similar = slots[near], similar[near]
+        days = np.maximum(0, at_us - self._last_us[slots]) / (_DAY_S * 1e6)
+        return slots, similar - np.minimum(config.max_age_penalty, config.age_penalty * days)
 
-    def _term_cosines(self, weights: Sequence[tuple[str, int]], length: float) -> tuple[Slots, NDArray[np.float64]]:
+    def _sketched(self, slots: Slots, direction: bytes, square: int) -> Floats:
+        """About the cosines of some topics of one item with a direction: the same on every machine, since the products
+        are sums of whole numbers below 2^24 up to a thousand dimensions."""
+        if not direction or not len(slots):
+            return np.zeros(len(slots), np.float32)
+        products = self._sketches[slots].astype(np.float32) @ np.frombuffer(direction, np.int8).astype(np.float32)
+        return products / (self._sketch_lengths[slots] * np.float32(math.sqrt(square)))
+
+    def _near_by_embedding(self, ahead: int) -> Slots:
+        """Rows that are near enough without any term, and some that are not any more."""
+        hits = self._hits[ahead]
+        if len(hits):
+            hits = hits[hits < self._n_compared]
+        if not self._touched:
+            return hits
+        touched = self._touched_rows
+        if touched is None:
+            touched = self._touched_rows = np.fromiter(self._touched, np.int64, len(self._touched))
+        touched = touched[self._ahead[ahead, touched] >= self._least]
+        return np.concatenate([hits, touched[touched < self._n_compared]]) if len(touched) else hits
+
+    def _touch_row(self, row: int) -> None:
+        """A row's centroid is another one from here on."""
+        if row not in self._touched:
+            self._touched[row] = None
+            self._touched_rows = None
+
+    def _term_cosines(self, weights: Iterable[tuple[str, int]], length: float) -> tuple[Slots, Sums]:
         """Slots of the topics that share a term with a vector of terms, and the cosines; a slot may stand there twice.
 
         A weight is the term's squared weight times its count in the vector.
@@ -342,9 +431,9 @@ class TopicSpace:
             cosine = dot / (math.sqrt(point.square) * math.sqrt(centroid.square))
         if point.terms and centroid.term_square:
             counts = centroid.terms
-            weights = {term: squared_weight(term) for term in point.terms}
-            shared = sum(weight * counts.get(term, 0) for term, weight in weights.items())
-            term_cosine = shared / (math.sqrt(sum(weights.values())) * math.sqrt(centroid.term_square))
+            shared = sum([n * weight for term, weight in zip(point.terms, point.weights, strict=True)
+                          if (n := counts.get(term))])  # fmt: skip
+            term_cosine = shared / (point.term_length * math.sqrt(centroid.term_square))
         days = max(0, point.at_us - centroid.last_us) / 1e6 / _DAY_S
         penalty = min(config.max_age_penalty, config.age_penalty * days)
         return config.embedding_share * cosine + (1.0 - config.embedding_share) * term_cosine - penalty
@@ -356,6 +445,7 @@ class TopicSpace:
         centroid = Centroid((founded_us, topic_id), self._take_slot())
         self._place(centroid)
         centroid.last_us = point.at_us
+        self._wait(centroid)
         self.add(topic_id, point)
 
     def add(self, topic_id: str, point: Point) -> None:
@@ -364,16 +454,20 @@ class TopicSpace:
         if point.square and centroid.summed < MAX_SUMMED:
             self._sums[centroid.slot] += point.vector
             centroid.summed += 1
+            if centroid.summed == 1:
+                self._sketches[centroid.slot] = np.frombuffer(point.direction, np.int8)
+                self._sketch_lengths[centroid.slot] = math.sqrt(point.direction_square)
         if point.terms:
             self._count(centroid, dict.fromkeys(point.terms, 1))
-        centroid.last_us = max(centroid.last_us, point.at_us)
+        self.touch(topic_id, point.at_us)
         self._refresh(centroid)
 
     def touch(self, topic_id: str, at_us: int) -> None:
         """An echo keeps a topic awake without moving it."""
         centroid = self._by_id[topic_id]
-        centroid.last_us = max(centroid.last_us, at_us)
-        self._last_us[centroid.slot] = centroid.last_us
+        if at_us > centroid.last_us:
+            centroid.last_us = at_us
+            self._wait(centroid)
 
     def merge(self, winner_id: str, loser_id: str) -> None:
         """The loser's vectors and terms become the winner's."""
@@ -381,8 +475,10 @@ class TopicSpace:
         if winner.summed + loser.summed <= MAX_SUMMED:
             self._sums[winner.slot] += self._sums[loser.slot]
             winner.summed += loser.summed
+            if winner.summed == 1:
+                self._sketch(winner.slot)
         counts = loser.terms
-        winner.last_us = max(winner.last_us, loser.last_us)
+        self.touch(winner_id, loser.last_us)
         self.drop(loser_id)
         self._count(winner, counts)
         self._refresh(winner)
@@ -397,6 +493,7 @@ class TopicSpace:
             self._not_compared(slot)
         self._sums[slot] = 0
         self._units[slot] = 0.0
+        self._sketches[slot] = 0
         self._last_us[slot] = _NEVER
         self._centroids[slot] = None
         self._free.append(slot)
@@ -410,6 +507,9 @@ class TopicSpace:
         self._place(centroid)
         self._sums[centroid.slot] = sums
         centroid.summed, centroid.last_us = summed, last_us
+        if summed == 1:
+            self._sketch(centroid.slot)
+        self._wait(centroid)
         for term, count in terms.items():
             self._post(centroid, term, count)
         self._refresh(centroid)
@@ -427,14 +527,28 @@ class TopicSpace:
     def waiting_longest(self, before_us: int, most: int) -> list[str]:
         """Topics without an item since a time (microseconds), and where there are more than ``most`` those that have
         waited longest beyond it; the longest waiting first, then by id."""
-        excess = len(self) - most
-        times = self._last_us[: len(self._centroids)]
-        until_us = before_us - 1
-        if excess > 0:
-            until_us = max(until_us, int(np.partition(times, excess - 1)[excess - 1]))
-        slots = np.flatnonzero(times <= until_us).tolist()
-        waiting = sorted((c.last_us, c.key[1]) for slot in slots if (c := self._centroids[slot]) is not None)
-        return [topic_id for i, (last_us, topic_id) in enumerate(waiting) if last_us < before_us or i < excess]
+        excess, longest = len(self) - most, list[tuple[int, str]]()
+        while self._waiting and (self._waiting[0][0] < before_us or len(longest) < excess):
+            last_us, topic_id = entry = heappop(self._waiting)
+            centroid = self._by_id.get(topic_id)
+            if centroid is not None and centroid.last_us == last_us and entry not in longest[-1:]:
+                longest.append(entry)
+        for entry in longest:
+            heappush(self._waiting, entry)
+        return [topic_id for _, topic_id in longest]
+
+    def _sketch(self, slot: int) -> None:
+        [direction] = _directions(self._sums[slot][None])
+        self._sketches[slot] = direction
+        self._sketch_lengths[slot] = math.sqrt(int(np.dot(direction.astype(np.int64), direction)))
+
+    def _wait(self, centroid: Centroid) -> None:
+        """Its last item has another time."""
+        self._last_us[centroid.slot] = centroid.last_us
+        heappush(self._waiting, (centroid.last_us, centroid.key[1]))
+        if len(self._waiting) > 2 * len(self._by_id) + _STALE:
+            self._waiting = [(known.last_us, topic_id) for topic_id, known in self._by_id.items()]
+            heapify(self._waiting)
 
     def top_terms(self, topic_id: str, limit: int) -> list[tuple[str, float]]:
         """The heaviest terms of a topic, best first: (term, share of the heaviest)."""
@@ -477,13 +591,14 @@ class TopicSpace:
         centroid.square = int(np.dot(wide, wide))
         self._units[slot] = wide / math.sqrt(max(1, centroid.square))
         self._term_lengths[slot] = math.sqrt(max(1, centroid.term_square))
-        self._last_us[slot] = centroid.last_us
         row = int(self._rows[slot])
         if row < 0 and (self._all or centroid.summed > 1):
             row = self._take_row(slot)
         if row >= 0:
             self._compared[row] = self._units[slot]
-            self._touched[row] = None
+            if self._next < len(self._upcoming):
+                self._ahead[self._next :, row] = self._upcoming[self._next :] @ self._compared[row]
+                self._touch_row(row)
 
     def _take_slot(self) -> int:
         if self._free:
@@ -494,6 +609,8 @@ class TopicSpace:
             more = max(_GROWTH_SLOTS, slot // 2)
             self._sums = _longer(self._sums, more, 0)
             self._units = _longer(self._units, more, 0)
+            self._sketches = _longer(self._sketches, more, 0)
+            self._sketch_lengths = _longer(self._sketch_lengths, more, 1)
             self._term_lengths = _longer(self._term_lengths, more, 1)
             self._last_us = _longer(self._last_us, more, _NEVER)
             self._rows = _longer(self._rows, more, -1)
@@ -511,6 +628,7 @@ class TopicSpace:
         if row >= len(self._compared):
             more = max(_GROWTH_SLOTS, row // 2)
             self._compared, self._slots = _longer(self._compared, more, 0), _longer(self._slots, more, -1)
+            self._ahead = np.pad(self._ahead, ((0, 0), (0, more)))
         self._n_compared += 1
         self._slots[row], self._rows[slot] = slot, row
         return row
@@ -521,7 +639,8 @@ class TopicSpace:
         if row != last:
             self._compared[row], self._slots[row] = self._compared[last], self._slots[last]
             self._rows[self._slots[row]] = row
-            self._touched[row] = None
+            self._ahead[:, row] = self._ahead[:, last]
+            self._touch_row(row)
         self._rows[slot] = -1
         self._n_compared = last
 
@@ -549,25 +668,32 @@ class TopicSpace:
         """
         own = [self._by_id[topic_id] for topic_id in dict.fromkeys(changed) if topic_id in self._by_id]
         own_slots = np.array([centroid.slot for centroid in own], np.int64)
+        own_units = self._units[own_slots]
         pairs: Pairs = {}
-        for begin in range(0, len(own), LOOK_AHEAD):
-            part = own[begin : begin + LOOK_AHEAD]
-            self._pair(pairs, part, own_slots, self._units[own_slots])
+        for begin in range(0, len(own), MERGED_AT_ONCE):
+            part = own[begin : begin + MERGED_AT_ONCE]
+            self._pair(pairs, part, own_slots, own_units)
             grown = [centroid for centroid in part if centroid.summed > 1]
-            self._pair(pairs, grown, self._slots[: self._n_compared], self._compared[: self._n_compared])
-            if not self._all:
-                for centroid in grown:
-                    slots = self._alike_by_terms(centroid)
-                    self._pair(pairs, [centroid], slots, self._units[slots])
+            if self._all:
+                self._pair(pairs, grown, self._slots[: self._n_compared], self._compared[: self._n_compared])
+                continue
+            for centroid in grown:
+                slots = self._alike_by_terms(centroid)
+                self._pair(pairs, [centroid], slots, self._units[slots])
         return self._greedy(pairs)
 
     def _alike_by_terms(self, centroid: Centroid) -> Slots:
-        """Topics of one item that share much of a topic's heaviest terms."""
+        """Topics that share much of a topic's heaviest terms; one may stand there twice."""
         counts = centroid.terms
         heaviest = [term for _, term in self._ranked(counts)[:LOOKED_UP_TERMS]]
         weights = [(term, squared_weight(term) * counts[term]) for term in heaviest]
         slots, cosines = self._term_cosines(weights, math.sqrt(max(1, centroid.term_square)))
-        return np.unique(slots[(self._rows[slots] < 0) & (cosines >= TERMS_ALIKE)])
+        slots = slots[(cosines >= TERMS_ALIKE) & (slots != centroid.slot)]
+        alone = self._rows[slots] < 0
+        singles = slots[alone]
+        [direction] = _directions(self._sums[centroid.slot][None])
+        near = self._sketched(singles, direction.tobytes(), int(np.dot(direction.astype(np.int64), direction)))
+        return np.concatenate([slots[~alone], singles[near >= MERGE_COSINE - SKETCH_MARGIN]])
 
     def _pair(self, pairs: Pairs, part: Sequence[Centroid], slots: Slots, units: Floats) -> None:
         """Adds the pairs of some topics with some slots, whose units are given, that are alike enough."""
@@ -625,3 +751,23 @@ class TopicSpace:
 def _longer(column: NDArray[A], more: int, value: int) -> NDArray[A]:
     """A column, or rows, with so many more places, filled with a value."""
     return np.concatenate([column, np.full((more, *column.shape[1:]), value, column.dtype)])
+
+
+def _at_least(products: Floats, least: float) -> tuple[Slots, Slots]:
+    """Where numbers of shape (m, n) are so large: rows and columns. Few are, so eight are passed over at once."""
+    m, n = products.shape
+    flags = np.zeros((m, -(-n // _WORD) * _WORD), np.bool_)
+    np.greater_equal(products, np.float32(least), out=flags[:, :n])
+    words = np.flatnonzero(flags.reshape(-1).view(np.uint64))
+    word, bit = np.nonzero(flags.reshape(-1, _WORD)[words])
+    rows, columns = np.divmod(words[word] * _WORD + bit, flags.shape[1])
+    return rows, columns
+
+
+def _by_item(items: Sequence[Slots], rows: Sequence[Slots], count: int) -> list[Slots]:
+    """Rows by the item that each stands beside, for so many items."""
+    if not items:
+        return [np.zeros(0, np.int64)] * count
+    item, row = np.concatenate(items), np.concatenate(rows)
+    order = np.argsort(item, kind="stable")
+    return np.split(row[order], np.searchsorted(item[order], np.arange(1, count)))

@@ -53,7 +53,6 @@ from models.topics import (
     Topic,
     at,
     bounded,
-    direction,
     member_of,
     micros,
     title_words,
@@ -405,7 +404,7 @@ class ClusterEngine:
                 self._space.add(topic.topic_id, point)
             topic.round = self._state.round
             self._round.add(topic.topic_id)
-            member = member_of(item, direction(point.vector), seq)
+            member = member_of(item, point.direction, point.direction_square, seq)
             self._admit(topic, [member])
         self._touch(topic, seq)
 
@@ -452,8 +451,11 @@ class ClusterEngine:
         topic.engage(delta, arrival.point.at_us)
         place = topic.place_of(item.item_id)
         if place is not None:
-            vector = topic.members[place].vector if change is Change.ENGAGEMENT else direction(arrival.point.vector)
-            topic.members[place] = member_of(item, vector, topic.members[place].joined)
+            before, now = topic.members[place], arrival.point
+            vector, square = now.direction, now.direction_square
+            if change is Change.ENGAGEMENT:
+                vector, square = before.vector, before.square
+            topic.members[place] = member_of(item, vector, square, before.joined)
             self._log.members[topic.topic_id, place] = None
         self._touch(topic, seq)
 

@@ -70,8 +70,10 @@ class Postings:
         found = [(posting, weight) for term, weight in weights if (posting := self._by_term.get(term))]
         if not found:
             return np.zeros(0, np.int64), np.zeros(0, np.float64)
-        slots = np.concatenate([np.frombuffer(posting.slots, np.int64) for posting, _ in found])
-        parts = np.concatenate([np.frombuffer(p.counts, np.uint32) * np.float64(weight) for p, weight in found])
+        slots = np.frombuffer(b"".join([posting.slots for posting, _ in found]), np.int64)
+        counts = np.frombuffer(b"".join([posting.counts for posting, _ in found]), np.uint32)
+        factors = np.array([weight for _, weight in found], np.float64)
+        parts = counts * factors.repeat([len(posting.slots) for posting, _ in found])
         if len(found) == 1:
             return slots, parts
         np.add.at(self._sums, slots, parts)

@@ -140,26 +140,14 @@ class Member(msgspec.Struct, array_like=True, frozen=True):
         )
 
 
-def direction(vector: Fixed) -> bytes:
-    """A vector's direction in int8, the largest component at ±127; empty for none."""
-    largest = int(np.abs(vector).max(initial=0))
-    return np.rint(vector * (127 / largest)).astype(np.int8).tobytes() if largest else b""
-
-
-def square_of(vector: bytes) -> int:
-    """The squared length of a direction."""
-    whole = np.frombuffer(vector, np.int8).astype(np.float64)
-    return int(np.dot(whole, whole))
-
-
-def member_of(item: Observation, vector: bytes, joined: int) -> Member:
-    """An item as it is kept in its topic."""
+def member_of(item: Observation, vector: bytes, square: int, joined: int) -> Member:
+    """An item as it is kept in its topic: with its direction, and the squared length of that."""
     body = strip_markup(item.body[: 4 * BODY_CHARS])[:BODY_CHARS] if item.body else ""
     return Member(
         joined=joined,
         item_id=item.item_id,
         vector=vector,
-        square=square_of(vector),
+        square=square,
         source=item.source,
         title=clean_title(item.title, item.publisher, item.url)[:TITLE_CHARS],
         url=item.url,

@@ -13,7 +13,7 @@ from benchmarks.labelled import synthetic_posts
 from models.clustering import TERMS_ALIKE, TOPIC_TERMS, ClusterConfig, Point, TopicSpace, points, squared_weight
 from models.embedding import EmbeddingCache, create
 from models.postings import Postings
-from models.topics import MEMBERS, Topic, direction, member_of, raised
+from models.topics import MEMBERS, Topic, member_of, raised
 from streams.records import Engagement
 from tests.unit.test_engine import embedded
 from trends.evaluation import alone
@@ -155,9 +155,9 @@ def test_grown_topics_on_one_field_that_share_no_words_stay_apart() -> None:
         space = TopicSpace(ClusterConfig(), D)
         [near] = some_points(1, 1)
         for topic, word in zip("ab", words, strict=True):
-            space.found(topic, 0, Point(near.vector, near.square, (word,)))
+            space.found(topic, 0, replace(near, terms=(word,)))
             for _ in range(items - 1):
-                space.add(topic, Point(near.vector, near.square, (word,)))
+                space.add(topic, replace(near, terms=(word,)))
         return [(merge.winner, merge.loser) for merge in space.alike(["a", "b"])]
 
     assert pairs(2, ("kernel", "senate")) == pairs(8, ("kernel", "kernel")) == [("a", "b")]
@@ -219,9 +219,9 @@ def test_topics_alike_are_paired_once_the_older_one_first() -> None:
 def test_terms_of_a_topic_are_bounded_and_the_heaviest_stay() -> None:
     space = TopicSpace(CONFIG, D)
     [point] = some_points(1, 1)
-    space.found("a", 0, Point(point.vector, point.square, ("kernel",)))
+    space.found("a", 0, replace(point, terms=("kernel",)))
     for i in range(300):
-        space.add("a", Point(point.vector, point.square, (f"rare{i}", "kernel")))
+        space.add("a", replace(point, terms=(f"rare{i}", "kernel")))
     assert len(space["a"].terms) <= TOPIC_TERMS
     assert space.top_terms("a", 1) == [("kernel", 1.0)]
     weights = sum(n * n * squared_weight(term) for term, n in space["a"].terms.items())
@@ -282,8 +282,9 @@ def test_members_are_the_nearest_five_and_the_latest() -> None:
     centroid = points(centre[None].astype(np.float32), [[]])[0].vector
     spreads = [0.05] * 5 + [2.0] * 40
     for i, spread in enumerate(spreads):
-        vector = points((centre + spread * rng.normal(size=D))[None].astype(np.float32), [[]])[0].vector
-        topic.admit([member_of(embedded(str(i), f"title {i}").item, direction(vector), i)], centroid)
+        [point] = points((centre + spread * rng.normal(size=D))[None].astype(np.float32), [[]])
+        item = embedded(str(i), f"title {i}").item
+        topic.admit([member_of(item, point.direction, point.direction_square, i)], centroid)
     joined = {member.joined for member in topic.members.values()}
     assert len(joined) == MEMBERS
     assert {0, 1, 2, 3, 4} <= joined
