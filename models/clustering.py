@@ -249,6 +249,8 @@ class TopicSpace:
 
     def __init__(self, config: ClusterConfig, dimensions: int) -> None:
         self._config = config
+        self._least = min(config.join_at, config.pair_at) - MARGIN
+        """Topics that are less similar by the approximate products are no candidates."""
         self.dimensions = dimensions
         self._sums: Fixed = np.zeros((0, dimensions), np.int32)
         self._units: Floats = np.zeros((0, dimensions), np.float32)
@@ -323,10 +325,6 @@ class TopicSpace:
         self._touched.clear()
         self._touched_rows = None
 
-    @property
-    def _least(self) -> float:
-        return min(self._config.join_at, self._config.pair_at) - MARGIN
-
     def nearest(self, point: Point, ahead: int) -> tuple[str, float] | None:
         """The most similar topic and the similarity; None where that is below ``join_at``, or below ``pair_at`` for a
         topic of one item. Ties go to the older one.
@@ -363,15 +361,15 @@ class TopicSpace:
         if self._all:
             found, similar = slots, products[by_terms] + shared
         else:
-            compared = np.flatnonzero(by_terms >= 0)
+            [compared] = (by_terms >= 0).nonzero()
             found, similar = slots[compared], products[by_terms[compared]] + shared[compared]
         found, similar = np.concatenate([self._slots[rows], found]), np.concatenate([products[rows], similar])
         found, similar = self._aged(found, similar, point.at_us)
         if not self._all:
-            alone = np.flatnonzero((by_terms < 0) & (cosines >= TERMS_ALIKE))
+            [alone] = ((by_terms < 0) & (cosines >= TERMS_ALIKE)).nonzero()
             more, terms = slots[alone], shared[alone]
             near = self._config.embedding_share * self._sketched(more, point.direction, point.direction_square) + terms
-            kept = np.flatnonzero(near >= similar.max(initial=self._least) - SKETCH_MARGIN)
+            [kept] = (near >= max(similar.tolist(), default=self._least) - SKETCH_MARGIN).nonzero()
             if len(kept):
                 more = more[kept]
                 aged = self._aged(more, self._units[more] @ self._upcoming[ahead] + terms[kept], point.at_us)
@@ -381,7 +379,7 @@ class TopicSpace:
     def _aged(self, slots: Slots, similar: Sums, at_us: int) -> tuple[Slots, Sums]:
         """Those that are near enough but for their age, and how near with it."""
         config = self._config
-        near = np.flatnonzero(similar >= self._least)
+        [near] = (similar >= self._least).nonzero()
         slots, similar = slots[near], similar[near]
         days = np.maximum(0, at_us - self._last_us[slots]) / (_DAY_S * 1e6)
         return slots, similar - np.minimum(config.max_age_penalty, config.age_penalty * days)
@@ -677,12 +675,13 @@ class TopicSpace:
             if self._all:
                 self._pair(pairs, grown, self._slots[: self._n_compared], self._compared[: self._n_compared])
                 continue
-            for centroid in grown:
-                slots = self._alike_by_terms(centroid)
+            directions = _directions(self._sums[[centroid.slot for centroid in grown]])
+            for centroid, direction in zip(grown, directions, strict=True):
+                slots = self._alike_by_terms(centroid, direction)
                 self._pair(pairs, [centroid], slots, self._units[slots])
         return self._greedy(pairs)
 
-    def _alike_by_terms(self, centroid: Centroid) -> Slots:
+    def _alike_by_terms(self, centroid: Centroid, direction: NDArray[np.int8]) -> Slots:
         """Topics that share much of a topic's heaviest terms; one may stand there twice."""
         counts = centroid.terms
         heaviest = [term for _, term in self._ranked(counts)[:LOOKED_UP_TERMS]]
@@ -691,7 +690,6 @@ class TopicSpace:
         slots = slots[(cosines >= TERMS_ALIKE) & (slots != centroid.slot)]
         alone = self._rows[slots] < 0
         singles = slots[alone]
-        [direction] = _directions(self._sums[centroid.slot][None])
         near = self._sketched(singles, direction.tobytes(), int(np.dot(direction.astype(np.int64), direction)))
         return np.concatenate([slots[~alone], singles[near >= MERGE_COSINE - SKETCH_MARGIN]])
 

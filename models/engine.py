@@ -365,7 +365,10 @@ class ClusterEngine:
 
     def _copied(self, arrival: Arrival, topic: Topic) -> Member | None:
         """The member of its topic of which an item is a near-duplicate."""
-        words = title_words(arrival.embedded.item) if arrival.copyable else frozenset[str]()
+
+        def words() -> frozenset[str]:
+            return title_words(arrival.embedded.item) if arrival.copyable else frozenset()
+
         return topic.copied_by(arrival.point.vector, words, self._config.copy_at)
 
     def _new_topic_id(self, item_id: str, seq: int) -> str:

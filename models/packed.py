@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,8 @@ FITTING: Final = 0.7
 SMALLEST: Final = 1_024
 PART_ROWS: Final = 262_144
 """Rows that are worked on at once: what that takes beside the table stays small."""
+IDS_CACHED: Final = 8_192
+"""The id of a topic is asked for several times with each of its items."""
 FEW: Final = 24
 """So few are looked up one by one: a step for all costs as much."""
 
@@ -33,6 +36,7 @@ Keys = NDArray[np.uint64]
 Rows = NDArray[np.int64]
 
 
+@lru_cache(maxsize=IDS_CACHED)
 def id_bytes(text: str) -> bytes:
     """The 16 bytes of a UUID in its usual form (36 characters, lower case).
 
@@ -48,6 +52,7 @@ def id_bytes(text: str) -> bytes:
     return data
 
 
+@lru_cache(maxsize=IDS_CACHED)
 def id_text(data: bytes) -> str:
     """The 36 characters of a UUID's 16 bytes; empty for none."""
     text = data.hex()

@@ -6,7 +6,7 @@ Where it lies among the others is ``models.clustering``'s; when anything happens
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -39,6 +39,8 @@ WORDS_WITHIN: Final = 0.9
 """In near-duplicates so much of the shorter title is in the longer one …"""
 WORDS_SHARED: Final = 0.7
 """… and so much of all words is in both."""
+TIMES_CACHED: Final = 16_384
+"""An item's times are asked for again and again, while its topic grows."""
 TITLES_CACHED: Final = 32_768
 """Titles of members whose words are kept."""
 HALF_LIFE: Final = timedelta(days=1)
@@ -50,6 +52,7 @@ MAX_COUNT: Final = 2**53
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DECAY: Final = math.log(2) / HALF_LIFE.total_seconds()
 _US: Final = timedelta(microseconds=1)
+_NO_ENGAGEMENT: Final = Engagement()
 K = TypeVar("K", int, str)
 
 
@@ -58,6 +61,7 @@ def micros(time: datetime) -> int:
     return (time - EPOCH) // _US
 
 
+@lru_cache(maxsize=TIMES_CACHED)
 def at(us: int) -> datetime:
     """The instant that many microseconds after 1970."""
     return EPOCH + timedelta(microseconds=us)
@@ -223,8 +227,9 @@ class Topic:
 
     def engage(self, delta: Engagement, at_us: int) -> None:
         """Its items' engagement has grown."""
-        self.engagement = plus(self.engagement, delta)
-        self.rank = raised(self.rank, engagement_weight(delta), at_us / 1e6)
+        if delta != _NO_ENGAGEMENT:
+            self.engagement = plus(self.engagement, delta)
+            self.rank = raised(self.rank, engagement_weight(delta), at_us / 1e6)
 
     def absorb(self, loser: Topic) -> None:
         """The counts of a topic that went into this one; members apart."""
@@ -254,13 +259,13 @@ class Topic:
         scores = self._cosines(centroid)
         return sorted(places, key=lambda p: (-scores[p], self.members[p].joined))
 
-    def copied_by(self, vector: Fixed, words: frozenset[str], copy_at: float) -> Member | None:
+    def copied_by(self, vector: Fixed, words: Callable[[], frozenset[str]], copy_at: float) -> Member | None:
         """The member of which an item with this vector, and these words in its title, is a near-duplicate."""
         scores = self._cosines(vector)
         near = sorted((-score, self.members[p].joined, p) for p, score in scores.items() if score >= LIKE_AT)
         for score, _, place in near:
             member = self.members[place]
-            if -score >= copy_at or same_words(words, words_of(member.title)):
+            if -score >= copy_at or same_words(words(), words_of(member.title)):
                 return member
         return None
 
@@ -303,7 +308,8 @@ class Topic:
         crowd = Topic(topic_id="", trend_id="", founded_us=0, first_us=0, last_us=0, round=0)
         crowd.members = dict(enumerate(everyone))
         nearest = [crowd.members[p] for p in crowd.nearest_members(centroid)[:LEADING]]
-        others = sorted((m for m in everyone if m not in nearest), key=lambda m: -m.joined)
+        taken = {id(member) for member in nearest}
+        others = sorted((m for m in everyone if id(m) not in taken), key=lambda m: -m.joined)
         return nearest + others[: MEMBERS - LEADING]
 
     def place_of(self, item_id: str) -> int | None:
