@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -19,7 +19,7 @@ from models.budget import DailyBudget, Ledger, MaybeAway, MemoryLedger
 from models.remote import RefusedInputError
 from models.summaries.base import Fallback, Summary
 from models.summaries.extractive import coherence, extract
-from models.summaries.llm import ReplyError, Told
+from models.summaries.llm import ReplyError, Told, borne_out
 from streams.errors import SettingsError, TrendsError, UnavailableError
 from streams.metrics import CACHE_HITS, SUMMARY_FALLBACKS, SUMMARY_TOKENS
 from streams.records import TopicUpdate
@@ -34,15 +34,33 @@ KEPT: Final = timedelta(days=30)
 """A summary is used again for so long."""
 MEMORY_KEPT: Final = timedelta(days=1)
 """The same in the memory of a process; then the shared store is asked once more."""
+REFUSED_KEPT: Final = timedelta(hours=6)
+"""The same of a reply that could not be used: asked again at once, the model would hardly say something else."""
 MEMORY_ENTRIES: Final = 10_000
-"""Summaries kept in memory, about 1 kB each."""
+"""Summaries (and lists of them) kept in memory, about 1 kB each."""
+SAME_ITEMS: Final = 0.6
+"""Of the items that a summary was made from, and of those that lead a topic now, so many must be the same for it to be
+used again."""
+LISTED: Final = 8
+"""Summaries that are listed by an item, the latest; about 300 bytes each."""
 OUTAGE_FIRST_S: Final = 15.0
 OUTAGE_MAX_S: Final = 600.0
 """After an outage the model is left alone for so long; doubled with every further one in a row."""
 
 
+class _Listed(msgspec.Struct, array_like=True, frozen=True):
+    """A summary, as the items list it that it was made from."""
+
+    key: bytes
+    seen: dict[str, bytes]
+    """What the model saw of each item, by id: 16 bytes."""
+
+
+_decode_list = msgspec.msgpack.Decoder(list[_Listed]).decode
+
 Entries = Mapping[bytes, tuple[bytes, tuple[str, ...]]]
-"""By key: the summary as bytes, and the items that it was made from, so that whoever forgets one of them finds it."""
+"""By key: a summary (or a list of them) as bytes, and the items that it was made from, so that whoever forgets one of
+them finds it."""
 
 
 class SummaryStore(Ledger, Protocol):
@@ -104,6 +122,10 @@ class Model(Protocol):
 
     def key(self, update: TopicUpdate) -> bytes: ...
 
+    def list_of(self, item_id: str) -> bytes: ...
+
+    def seen(self, update: TopicUpdate) -> dict[str, bytes]: ...
+
     def estimate(self, update: TopicUpdate) -> int: ...
 
     def ask(self, update: TopicUpdate) -> Told: ...
@@ -114,7 +136,11 @@ class Model(Protocol):
 class CachedSummariser:
     """Summaries by a model, each asked for once; where there is none, the extractive one, marked.
 
-    Equal inputs are asked for once, also by several threads at the same time. The budget counts what requests are
+    Equal inputs are asked for once, also by several threads at the same time. A summary is used again, too, for a topic
+    that most of its items lead, unedited, and whose items of now bear out every word that tells something: topics that
+    a replay meets at other sizes have hardly ever the very same leading items, and nothing is said that an item alone
+    has said which leads no longer. A reply that could not be used is not asked for again
+    for some hours. The budget counts what requests are
     estimated to take before they are made, and what the endpoint says afterwards (:class:`models.budget.DailyBudget`).
     A store that is away is done without.
 
@@ -140,6 +166,8 @@ class CachedSummariser:
         self._model = model
         self._memory = MemoryStore(memory_entries)
         self._shared = shared
+        self._lists_here = MemoryStore(memory_entries)
+        """Which summaries an item has led to, where no store is shared."""
         self._store: MaybeAway[SummaryStore] = MaybeAway(shared, clock, "summaries are")
         self._budget = DailyBudget(tokens_per_day, self._store, clock)
         self._clock = clock
@@ -163,7 +191,8 @@ class CachedSummariser:
         wanted: dict[bytes, TopicUpdate] = {}
         for key, update in zip(keys, updates, strict=True):
             wanted.setdefault(key, update)
-        known = self._known(wanted)
+        known = self._known({key: _items(update) for key, update in wanted.items()})
+        known |= self._alike({key: update for key, update in wanted.items() if key not in known})
         futures: dict[bytes, Future[Summary]] = {}
         mine: set[bytes] = set()
         with self._lock:
@@ -197,6 +226,7 @@ class CachedSummariser:
         with self._lock:
             self._forgotten += 1
         self._memory.forget(items)
+        self._lists_here.forget(items)
         if self._shared is not None:
             self._shared.forget(items)
 
@@ -213,7 +243,8 @@ class CachedSummariser:
 
     # -- the stores ---------------------------------------------------------------------------------------------
 
-    def _known(self, wanted: Mapping[bytes, TopicUpdate]) -> dict[bytes, Summary]:
+    def _known(self, wanted: Mapping[bytes, Collection[str]]) -> dict[bytes, Summary]:
+        """What the stores hold of keys, each with the items that it is for."""
         now = self._clock()
         known = self._memory.get(list(wanted), now)
         missing = [key for key in wanted if key not in known]
@@ -221,20 +252,74 @@ class CachedSummariser:
             nothing: dict[bytes, bytes] = {}
             found = self._store.ask(lambda store: store.get(missing, now), nothing)
             # The process forgets it with its own items, and sooner than the store does.
-            self._memory.put({k: (v, _items(wanted[k])) for k, v in found.items()}, now + MEMORY_KEPT)
+            self._memory.put({k: (v, tuple(wanted[k])) for k, v in found.items()}, now + MEMORY_KEPT)
             known |= found
         return _summaries(known)
+
+    def _alike(self, wanted: Mapping[bytes, TopicUpdate]) -> dict[bytes, Summary]:
+        """Summaries that were made from almost the same items, where those of now bear them out; known by these, too,
+        from here on."""
+        if not wanted:
+            return {}
+        with self._lock:
+            forgotten = self._forgotten
+        seen = {key: self._model.seen(update) for key, update in wanted.items()}
+        lists = self._lists({item for items in seen.values() for item in items})
+        near = {key: _nearest(items, [each for item in items for each in lists[item]]) for key, items in seen.items()}
+        made = self._known({each.key: each.seen for listed in near.values() for each in listed})
+        found: dict[bytes, Summary] = {}
+        for key, listed in near.items():
+            for each in listed:
+                summary = made.get(each.key)
+                if summary is None or summary.fallback is not None:
+                    continue
+                if (fitting := borne_out(summary, wanted[key])) is not None:
+                    found[key] = fitting
+                    self._put(key, fitting, seen[key], KEPT, forgotten)
+                    break
+        return found
+
+    def _lists(self, items: Collection[str]) -> dict[str, list[_Listed]]:
+        """What is listed by items, the latest first."""
+        keys = {item: self._model.list_of(item) for item in items}
+        nothing: dict[bytes, bytes] = {}
+        if self._shared is None:
+            found = self._lists_here.get(list(keys.values()), self._clock())
+        else:
+            found = self._store.ask(lambda store: store.get(list(keys.values()), self._clock()), nothing)
+        return {item: _listed(found.get(key)) for item, key in keys.items()}
 
     def _remembered(self, keys: Sequence[bytes]) -> dict[bytes, Summary]:
         return _summaries(self._memory.get(keys, self._clock()))
 
     def _keep(self, key: bytes, update: TopicUpdate, summary: Summary, forgotten: int) -> None:
+        """Keeps a summary, and lists it by its items. Of two that are listed by one item at the same time, one may be
+        left out: it is then not found by almost the same items."""
+        self._put(key, summary, _items(update), KEPT, forgotten)
+        seen = self._model.seen(update)
+        entries: dict[bytes, tuple[bytes, tuple[str, ...]]] = {}
+        for item, listed in self._lists(seen).items():
+            latest = [_Listed(key, seen), *(each for each in listed if each.key != key)][:LISTED]
+            items = tuple(dict.fromkeys(item for each in latest for item in each.seen))
+            entries[self._model.list_of(item)] = (msgspec.msgpack.encode(latest), items)
+        if self._has_forgotten_since(forgotten):
+            return
+        expires = self._clock() + KEPT
+        if self._shared is None:
+            self._lists_here.put(entries, expires)
+        else:
+            self._store.ask(lambda store: store.put(entries, expires), None)
+
+    def _put(self, key: bytes, summary: Summary, items: Iterable[str], kept: timedelta, forgotten: int) -> None:
+        if self._has_forgotten_since(forgotten):
+            return
+        entries, now = {key: (msgspec.json.encode(summary), tuple(items))}, self._clock()
+        self._memory.put(entries, now + min(kept, MEMORY_KEPT))
+        self._store.ask(lambda store: store.put(entries, now + kept), None)
+
+    def _has_forgotten_since(self, forgotten: int) -> bool:
         with self._lock:
-            if forgotten != self._forgotten:
-                return
-        entries, now = {key: (msgspec.json.encode(summary), _items(update))}, self._clock()
-        self._memory.put(entries, now + MEMORY_KEPT)
-        self._store.ask(lambda store: store.put(entries, now + KEPT), None)
+            return forgotten != self._forgotten
 
     # -- the model ----------------------------------------------------------------------------------------------
 
@@ -251,6 +336,8 @@ class CachedSummariser:
         except ReplyError as error:
             used, why = error.tokens, error.why
             self._is_back()
+            refused = replace(extract(update), fallback=why)
+            self._put(key, refused, _items(update), REFUSED_KEPT, forgotten)
             log.info("topic %s: %s", update.topic_id, error)
         except RefusedInputError as error:
             used, why = 0, Fallback.REFUSED
@@ -291,6 +378,24 @@ def extract_marked(update: TopicUpdate, why: Fallback) -> Summary:
     """The extractive summary in the place of a model's, and why."""
     SUMMARY_FALLBACKS.labels(why.value).inc()
     return replace(extract(update), fallback=why)
+
+
+def _nearest(seen: Mapping[str, bytes], listed: Iterable[_Listed]) -> list[_Listed]:
+    """Summaries that were made from almost the same items, none of which has been edited since; the nearest first."""
+    near: dict[bytes, tuple[int, _Listed]] = {}
+    for each in listed:
+        both = seen.keys() & each.seen.keys()
+        if len(both) >= SAME_ITEMS * max(len(seen), len(each.seen)) and all(seen[i] == each.seen[i] for i in both):
+            near.setdefault(each.key, (len(both), each))
+    return [each for _, each in sorted(near.values(), key=lambda pair: -pair[0])]
+
+
+def _listed(value: bytes | None) -> list[_Listed]:
+    """A list from a store; none where another release has written what this one cannot read."""
+    try:
+        return [] if value is None else _decode_list(value)
+    except msgspec.MsgspecError:
+        return []
 
 
 def _items(update: TopicUpdate) -> tuple[str, ...]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from models.remote import RemoteApi, RequestLimits, TransientError
 from models.summaries import labels
@@ -148,8 +150,19 @@ class ChatModel:
     def key(self, update: TopicUpdate) -> bytes:
         """sha256 of the model, the version of the prompt, and the topic as the model sees it, lower-cased, with single
         spaces, its items in an order of their own: 32 bytes."""
-        items = sorted("\x1f".join(" ".join(v.casefold().split()) for v in item.values()) for item in document(update))
-        text = "\x1e".join((self._model, str(PROMPT_VERSION), *items))
+        return self._hash(*sorted(map(_plain, document(update))))
+
+    def list_of(self, item_id: str) -> bytes:
+        """The key under which the summaries of this model are listed that an item has led to: 32 bytes."""
+        return self._hash("item", item_id)
+
+    def seen(self, update: TopicUpdate) -> dict[str, bytes]:
+        """What the model sees of each leading item, by id: 16 bytes, equal where that is."""
+        texts = zip(update.items, document(update), strict=True)
+        return {item.item_id: self._hash("text", _plain(text))[:16] for item, text in texts}
+
+    def _hash(self, *parts: str) -> bytes:
+        text = "\x1e".join((self._model, str(PROMPT_VERSION), *parts))
         return sha256(text.encode("utf-8", "replace")).digest()
 
     def estimate(self, update: TopicUpdate) -> int:
@@ -197,6 +210,11 @@ def document(update: TopicUpdate) -> list[dict[str, str]]:
         }
         for item in update.items
     ]
+
+
+def _plain(item: Mapping[str, str]) -> str:
+    """An item as the model sees it, lower-cased, with single spaces."""
+    return "\x1f".join(" ".join(value.casefold().split()) for value in item.values())
 
 
 def _data(update: TopicUpdate) -> str:
@@ -253,6 +271,18 @@ def checked(content: str, update: TopicUpdate, model: str) -> Summary:
     )
 
 
+def borne_out(summary: Summary, update: TopicUpdate) -> Summary | None:
+    """A summary that was made from other items, where those of a topic bear out every telling word of it: with their
+    names, and with those of its keywords that they say. None: they do not."""
+    source = _Source(update)
+    if source.missing_from(summary.headline, 1.0) or source.missing_from(summary.summary, 1.0):
+        return None
+    if source.one_sided(f"{summary.headline} {summary.summary}"):
+        return None
+    keywords = tuple(word for word in summary.keywords if not source.missing_from(word))
+    return replace(summary, keywords=keywords or labels.keywords_of(update), entities=labels.entities_of(update))
+
+
 def _check_length(headline: str, summary: str) -> None:
     if len(headline) > MAX_HEADLINE_CHARS or words_in(headline) > MAX_HEADLINE_WORDS:
         raise ReplyError(Fallback.TOO_LONG, f"the headline has {words_in(headline)} words")
@@ -279,9 +309,9 @@ class _Source:
         near = sum(not telling.isdisjoint(map(_stem, item)) for item in self._items)
         return 2 * near < len(self._items)
 
-    def missing_from(self, said: str) -> str | None:
+    def missing_from(self, said: str, share: float = GROUNDED_SHARE) -> str | None:
         """Something telling in a text that stands in no item, for a person; None where all of it is grounded: every
-        number, no link, and GROUNDED_SHARE of the telling words, one at least."""
+        number, no link, and a share of the telling words, one at least."""
         if _LINK.search(said):
             return "a link"
         for found in _NUMBER.finditer(said):
@@ -290,7 +320,7 @@ class _Source:
                 return found[0]
         telling = _telling(said)
         missing = [t for t in telling if _stem(t) not in self._stems]
-        if len(missing) > (1 - GROUNDED_SHARE) * len(telling):
+        if len(missing) > (1 - share) * len(telling):
             return ", ".join(repr(word) for word in missing[:3])
         return None
 
