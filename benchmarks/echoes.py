@@ -2,19 +2,21 @@
 
 Over the synthetic world, which knows of every copy what it copies and how, or over any labelled file (``--data``),
 where the column ``--label`` names a group of copies: all items of a group but the first are echoes of it, and an item
-without a label is none. In file order; seeded: the same call prints the same figures.
+without a label is none. In file order, by the engine alone and through the pipeline. Seeded: the same call prints the
+same figures (those of the pipeline depend a little on how its batches fall).
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks.harness import Measures, Scores
 from benchmarks.labelled import first_sightings, posts_of
+from benchmarks.piped import piped, records_of
 from connectors.base import Sighting, routing
 from connectors.synthetic import COPIES, RETOLD, SyntheticOptions, World
 from models.clustering import ClusterConfig
@@ -23,7 +25,8 @@ from models.embedding import Embedder, EmbeddingCache, create
 from models.engine import ClusterEngine
 from models.routing import Router
 from streams.ids import item_id_of
-from streams.records import Change
+from streams.records import Change, EnrichedItem
+from streams.table import ENRICHED
 from trends.evaluation import CHUNK
 
 ITEMS: Final = 5_000
@@ -53,6 +56,10 @@ def run(args: argparse.Namespace, tell: Callable[[str], None]) -> Scores:
     embedder.close()
     tell(f"{len(copies.sightings):,} posts")
     rows = agreement(found, copies)
+    if not args.models_only:
+        rows.append(
+            replace(agreement(through_pipeline(copies.sightings, tell), copies)[0], name="all, through the pipeline")
+        )
     facts = {
         "data": copies.name, "posts": len(copies.sightings), "copies": len(copies.how), "found": len(found),
         "seed": args.seed,
@@ -67,10 +74,18 @@ def echoes(sightings: Iterable[Sighting], embedder: Embedder, cache: EmbeddingCa
     observations = [seen.routed(route(seen)) for seen in sightings]
     found: dict[str, str] = {}
     for begin in range(0, len(observations), CHUNK):
-        for each in cluster.apply(embed.apply(observations[begin : begin + CHUNK])).enriched:
-            if each.change is Change.FIRST and each.echo_of:
-                found[each.item.item_id] = each.echo_of
+        found |= _found(cluster.apply(embed.apply(observations[begin : begin + CHUNK])).enriched)
     return found
+
+
+def through_pipeline(sightings: Sequence[Sighting], tell: Callable[[str], None]) -> dict[str, str]:
+    """The same from the streams of the real pipeline."""
+    with piped(sightings, tell) as settings:
+        return _found(records_of(settings, ENRICHED, EnrichedItem))
+
+
+def _found(enriched: Iterable[EnrichedItem]) -> dict[str, str]:
+    return {each.item.item_id: each.echo_of for each in enriched if each.change is Change.FIRST and each.echo_of}
 
 
 def agreement(found: Mapping[str, str], copies: Copies) -> list[Measures]:

@@ -32,10 +32,10 @@ from typing import Final
 from msgspec.structs import replace
 
 from benchmarks.chat_stand_in import chat_api
-from benchmarks.clustering import SETTLE_S, line_of
 from benchmarks.harness import Measures, Scores
 from benchmarks.labelled import Posts, posts_of, synthetic_posts
 from benchmarks.own_stack import own_stack, stored_after
+from benchmarks.piped import SETTLE_S, written
 from connectors import connector_of
 from connectors.base import Sighting, routing
 from models.clustering import ClusterConfig
@@ -153,9 +153,9 @@ def through_pipeline(posts: Posts, tell: Callable[[str], None]) -> dict[str, obj
         own_stack() as made,
         tempfile.TemporaryDirectory() as folder,
     ):
-        path = Path(folder) / "posts.jsonl"
-        path.write_bytes(b"".join(line_of(seen) + b"\n" for seen in posts.sightings))
-        connector = connector_of(f"file:{path}", {"source": posts.sightings[0].source})
+        connector = connector_of(
+            f"file:{written(posts.sightings, Path(folder))}", {"source": posts.sightings[0].source}
+        )
         calls = []
         for generation in ("g1", "g2"):
             settings = made.having(
