@@ -30,6 +30,7 @@ from streams.table import EMBEDDED, MENTIONS, UPDATES, Stream, raw
 from tests.chaos.faults import Fault, Kind
 from tests.chaos.feeder import acknowledged, world_of
 from tests.chaos.world import SOURCE, World
+from tests.waiting import drained
 from trends.demo import Stages
 from trends.health import ask
 from trends.runfiles import running
@@ -327,15 +328,13 @@ class Rig:
                 break
             self._start_feeder()  # it was killed a moment ago: what it had sent is acknowledged by the next one
             time.sleep(3)
-        deadline = time.monotonic() + timeout_s
         with Stages(self.settings) as stages:
-            while any(stage.done != stage.total for stage in stages.look()):
-                self.tick()
-                if time.monotonic() > deadline or self.faults:
-                    behind = [f"{s.flow} {s.total - s.done}" for s in stages.look()]
-                    self.faults.append(f"not drained after {timeout_s:.0f} s: {behind}; {self.tail(30)}")
-                    return
-                time.sleep(0.5)
+            if why := drained(stages, timeout_s, self._faults_after_a_tick):
+                self.faults.append(f"{why}; {self.tail(30)}")
+
+    def _faults_after_a_tick(self) -> list[str]:
+        self.tick()
+        return self.faults
 
     def stop_flows(self) -> None:
         """Ends the flows in order."""

@@ -26,6 +26,7 @@ from streams.producer import Publisher
 from streams.records import Kind, Observation, Reason, Record
 from streams.table import Stream, raw
 from tests.conftest import LocalStack
+from tests.waiting import drained
 from trends.collecting import collect
 from trends.demo import Stages
 from trends.flow_processes import flow_supervisor
@@ -142,16 +143,6 @@ def kill_each_once(supervisor: Supervisor, stages: Stages) -> None:
         time.sleep(0.7)
 
 
-def settle(supervisor: Supervisor, stages: Stages) -> None:
-    deadline = time.monotonic() + SETTLE_S
-    seen = stages.look()
-    while any(stage.done != stage.total for stage in seen):
-        assert supervisor.failure is None, supervisor.failure
-        assert time.monotonic() < deadline, seen
-        time.sleep(0.3)
-        seen = stages.look()
-
-
 def run_end_to_end(stack: LocalStack, home: Path) -> Run:
     """The whole of it, from an empty stack until everything is stored."""
     settings = load_settings(
@@ -178,6 +169,6 @@ def run_end_to_end(stack: LocalStack, home: Path) -> Run:
             meanwhile = auditor.submit(audit, settings, wait_s=SETTLE_S)
             good = send_by_hand(settings)
             kill_each_once(flows, stages)
-            settle(flows, stages)
+            assert not (why := drained(stages, SETTLE_S, lambda: flows.failure)), why
             restarts = flows.restarts
             return Run(settings, world, restarts, good, meanwhile.result(SETTLE_S))

@@ -31,6 +31,7 @@ from streams.table import raw
 from tests.chaos.audit import Audit, audit
 from tests.chaos.world import SOURCE, World, truth_of
 from tests.conftest import LocalStack
+from tests.waiting import drained
 from trends import verify
 from trends.demo import Stages
 from trends.flow_processes import ONE_THREAD
@@ -154,12 +155,9 @@ class Line:
 
     def settle(self) -> None:
         """Waits until all that was sent is stored."""
-        deadline = time.monotonic() + DIES_S
         with Stages(self.settings) as stages:
-            while any(stage.done != stage.total for stage in stages.look()):
-                assert not any(each.failure for each in self.alive), [each.failure for each in self.alive]
-                assert time.monotonic() < deadline, (stages.look(), self.lines[-40:])
-                time.sleep(0.2)
+            why = drained(stages, DIES_S, lambda: [each.failure for each in self.alive if each.failure])
+        assert not why, (why, self.lines[-40:])
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ from streams.records import EmbeddedItem, EnrichedItem, GenerationState, Mention
 from streams.table import EMBEDDED, ENRICHED, MENTIONS, SCORES, Stream, raw
 from tests.conftest import LocalStack
 from tests.integration.test_run import ROOT
-from tests.waiting import until
+from tests.waiting import drained, until
 from trends.collecting import collect
 from trends.demo import Stages
 from trends.flow_processes import flow_supervisor
@@ -67,7 +67,7 @@ class Live:
     def settled(self) -> None:
         """Waits until the live flows have dealt with everything."""
         with Stages(self.settings) as stages:
-            until(lambda: all(stage.done == stage.total for stage in stages.look()), PATIENCE_S)
+            assert not (why := drained(stages, PATIENCE_S)), why
 
     def of(self, generation: str, dimensions: int = DIMENSIONS) -> Settings:
         return self.settings.having(generation=generation, embedder_dimensions=dimensions)
