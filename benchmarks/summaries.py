@@ -35,7 +35,7 @@ from benchmarks.chat_stand_in import chat_api
 from benchmarks.harness import Measures, Scores
 from benchmarks.labelled import Posts, posts_of, synthetic_posts
 from benchmarks.own_stack import own_stack, stored_after
-from benchmarks.piped import SETTLE_S, written
+from benchmarks.piped import SETTLE_S, records_of, written
 from connectors import connector_of
 from connectors.base import Sighting, routing
 from models.clustering import ClusterConfig
@@ -53,6 +53,7 @@ from models.text import clean_title, salience, strip_markup, terms
 from sinks.postgres import migrate
 from streams.admin import StreamAdmin
 from streams.records import Change, TopicSummary, TopicUpdate
+from streams.table import SUMMARIES
 from trends.demo import Stages, processes
 from trends.evaluation import Placed
 from trends.flow_processes import flow_supervisor
@@ -167,10 +168,14 @@ def through_pipeline(posts: Posts, tell: Callable[[str], None]) -> dict[str, obj
             with flow_supervisor(settings, processes(), lambda _n, _l: None) as flows, Stages(settings) as stages:
                 seconds = stored_after(settings, connector if generation == "g1" else None, flows, stages, SETTLE_S)
             calls.append(requests.count - before)
+            by_model = [s for s in records_of(settings, SUMMARIES, TopicSummary) if s.method == "llm"]
             tell(f"pipeline, {generation}: {len(posts.sightings) / seconds:,.0f} posts/s, {calls[-1]} requests")
         return {
             "pipeline, calls per 1,000 items": round(1_000 * calls[0] / len(posts.sightings), 1),
-            "pipeline, cache hits of a second generation": f"{1 - calls[1] / max(1, calls[0]):.3f}",
+            "pipeline, calls of a second generation": f"{calls[1] / max(1, calls[0]):.3f} of the first's",
+            "pipeline, cache hits of a second generation": (
+                f"{sum(s.cached for s in by_model) / max(1, len(by_model)):.3f} of {len(by_model):,}"
+            ),
         }
 
 
