@@ -30,7 +30,13 @@ MIN_SALIENCE: Final = 2.5
 ACTIVITY_SHARE: Final = 0.2
 """What an item that only contains a term counts, against one whose home the term became."""
 ESTABLISHED: Final = 2.0
-"""A term is mentioned once it was chosen so often, decayed: a mention founds no trend."""
+"""A term that is no name is mentioned once it was chosen so often, decayed."""
+NAME: Final = 4.0
+"""How much more a name pulls than a word of which it is not known whether it is one …"""
+NO_NAME: Final = 0.5
+"""… and a word that is written small."""
+CAPITAL_NOUNS: Final = frozenset({"de"})
+"""Languages that write all nouns with a capital."""
 MAX_TERMS: Final = 20_000
 KEPT_TERMS: Final = 15_000
 """When ``MAX_TERMS`` is reached, the least active go until so many are left."""
@@ -44,7 +50,7 @@ MAX_CACHED_WORDS: Final = 65_536
 _RESCALE_HALF_LIVES: Final = 64.0
 
 _WORDS: Final = """
-    ask show tell hn yc vs via etc aka faq tl dr tldr eli5 til psa ama pdf video podcast slides thread
+    ask show tell hn yc rt vs via etc aka faq tl dr tldr eli5 til psa ama pdf video podcast slides thread
     introducing introduces introduced announcing announces announced launches launched launching launch unveils
     unveiled reveals revealed releases released releasing release raises raised acquires acquired buys sells files
     filed finds discovers explains explained says warns warned claims claimed wants gets makes made builds built
@@ -58,6 +64,15 @@ _WORDS: Final = """
     ive youve weve theyve youre theyre thats whats heres theres hes shes ill youll well theyll
     isn't don't doesn't didn't can't won't you're they're it's that's what's here's there's i've you've we've let's
 """
+_NOBODY: Final = frozenset[str]()
+_ENDS: Final = ".:!?|–—-…"
+"""After these a capital is that of a sentence."""
+_SHORT: Final = "a an the of to in on for and or but nor as at by from is are was be with into over its it your my"
+_FORM: Final = frozenset(_SHORT.split())
+"""What stands small also in titles that capitalise every word."""
+_MARKS: Final = ".,;:!?'\"()[]’‘“”…"
+_AMOUNT: Final = re.compile(r"\d[\d.]*(?:[kmb]|bn|mn|mm|x|st|nd|rd|th|s|[kmgt]b|km|kg|mph)?")
+"""500m, 14bn, 2nd: how much, not what."""
 _ACCOUNT: Final = re.compile(r"(?<![\w@.])@\w+")
 """Who is spoken to; not what is spoken about."""
 _HEADLINE_WORDS: Final = frozenset(_WORDS.split())
@@ -77,13 +92,16 @@ class _Term:
 
     seen: float = 0.0
     chosen: float = 0.0
+    case: float = 0.0
+    """Seen written as a name, less seen written small, where that tells something: above 0 it is one."""
 
     def activity(self) -> float:
         return ACTIVITY_SHARE * self.seen + self.chosen
 
 
-_Candidate: TypeAlias = tuple[float, str, _Term]
-"""Minus its pull, a term, and what is known of it: sorted, the strongest comes first, and then names decide."""
+_Candidate: TypeAlias = tuple[float, str, _Term, bool]
+"""Minus its pull, a term, what is known of it, and whether it is a name. Sorted, the strongest comes first, and then
+spelling decides."""
 
 
 class _Gains(dict[str, float]):
@@ -94,7 +112,7 @@ class _Gains(dict[str, float]):
         self._lang = lang
 
     def __missing__(self, name: str) -> float:
-        usable = 1 < len(name) <= MAX_TERM_CHARS and name not in _HEADLINE_WORDS
+        usable = 1 < len(name) <= MAX_TERM_CHARS and name not in _HEADLINE_WORDS and not _AMOUNT.fullmatch(name)
         gain = max(0.0, salience(name, self._lang) - MIN_SALIENCE) if usable else 0.0
         if len(self) >= MAX_CACHED_WORDS:
             self.clear()
@@ -110,8 +128,9 @@ def is_misc(trend_id: str) -> bool:
 class Router:
     """First the catalogue, then that term of the item which is most active lately and tells most.
 
-    Among the item's terms the largest of (0.2 · seen + chosen) × (salience − 2.5) wins; a plural counts as its
-    singular once that is the more frequent form. Seen and chosen fade with a half-life in event time. They are sums of
+    Among the item's terms the largest of (0.2 · seen + chosen) × (salience − 2.5) × case wins; case is 4 for names and
+    ½ for words that are written small, in this title or mostly in those before; a plural counts as its singular once
+    that is the more frequent form. Seen and chosen fade with a half-life in event time. They are sums of
     2^(time / half-life), compared without being rewritten (forward decay: Cormode et al., ICDE 2009), so a late item
     simply weighs less.
     """
@@ -179,16 +198,13 @@ class Router:
         weight = self._weight(at)
         head = clean_title(title, publisher, url)
         body = body[:MAX_BODY_CHARS]
-        found = self._candidates(head, tags, lang, weight)
+        found = self._candidates(head, tags, lang, weight, not again)
         if not found and body:
-            found = self._candidates(strip_markup(body), (), lang, weight)
-        if not again:
-            for _, name, term in found:
-                self._terms.setdefault(name, term).seen += weight
+            found = self._candidates(strip_markup(body), (), lang, weight, not again)
         found.sort()
         trends, mentioned, covered = self._tracked(head, body, tags, lang) if len(self._catalogue) else ([], [], ())
         if not trends and found:
-            _, name, term = found.pop(0)
+            _, name, term, _ = found.pop(0)
             if not again:
                 term.chosen += weight
             trends = [TERM_PREFIX + name]
@@ -196,10 +212,10 @@ class Router:
             trends = [_misc(head or body)]
         trends += [trend for trend in mentioned if trend not in trends]
         enough = ESTABLISHED * 2.0**self._newest
-        for _, name, term in found:
+        for _, name, term, named in found:
             if len(trends) > MAX_MENTIONS:
                 break
-            if term.chosen >= enough and name not in covered and TERM_PREFIX + name not in trends:
+            if (named or term.chosen >= enough) and name not in covered and TERM_PREFIX + name not in trends:
                 trends.append(TERM_PREFIX + name)
         if len(self._terms) >= MAX_TERMS:
             self._forget()
@@ -220,15 +236,20 @@ class Router:
         beside = [match.trend_id for match in found if match.position >= len(front)]
         return named, beside, {word for match in found for word in match.phrase}
 
-    def _candidates(self, text: str, tags: Sequence[str], lang: str | None, weight: float) -> list[_Candidate]:
-        """The distinct terms of a text that may become trends, each counted as seen once more with this weight."""
+    def _candidates(
+        self, text: str, tags: Sequence[str], lang: str | None, weight: float, count: bool
+    ) -> list[_Candidate]:
+        """The distinct terms of a text that may become trends, as if each had been seen once more with this weight;
+        ``count``: so it is remembered."""
         spoken = tokens(_ACCOUNT.sub(" ", text) if "@" in text else text)
         for tag in tags:
             spoken += tokens(tag)
-        gains, terms = self._gains_of(_latin(lang) if lang else language_of(spoken)), self._terms
+        lang = _latin(lang) if lang else language_of(spoken)
+        gains, terms, refused = self._gains_of(lang), self._terms, self._refused
+        names, small = _written(text) if lang not in CAPITAL_NOUNS else (_NOBODY, _NOBODY)
         found: dict[str, _Candidate] = {}
-        for name in spoken:
-            gain = gains[name]
+        for written in spoken:
+            name, gain = written, gains[written]
             if gain <= 0.0 or name in found:
                 continue
             term = terms.get(name)
@@ -236,11 +257,29 @@ class Router:
                 stem = terms.get(name[:-1])
                 if stem is not None and (term is None or stem.seen > term.seen):
                     name, term = name[:-1], stem
-            if name in self._refused:
+                    if name in found:
+                        continue
+            if refused and name in refused:
                 continue
             if term is None:
                 term = _Term()
-            found[name] = (-(ACTIVITY_SHARE * (term.seen + weight) + term.chosen) * gain, name, term)
+                if count:
+                    terms[name] = term
+            seen, case = term.seen + weight, term.case
+            if written in names:
+                here = weight
+            elif written in small:
+                here = -weight
+            else:
+                here = 0.0
+            case += here
+            if count:
+                term.seen, term.case = seen, case
+            pull = (ACTIVITY_SHARE * seen + term.chosen) * gain
+            if here > 0.0 or case > 0.0:
+                found[name] = (-NAME * pull, name, term, True)
+            else:
+                found[name] = (-NO_NAME * pull if case else -pull, name, term, False)
         return list(found.values())
 
     def _gains_of(self, lang: str | None) -> _Gains:
@@ -270,6 +309,7 @@ class Router:
         for term in self._terms.values():
             term.seen *= factor
             term.chosen *= factor
+            term.case *= factor
         self._origin_s += self._newest * self._half_life_s
         self._newest = 0.0
 
@@ -289,7 +329,8 @@ class Router:
         state = {
             "at": round(self._origin_s + self._newest * self._half_life_s, 3),
             "terms": [
-                [name, _short(term.seen * scale), _short(term.chosen * scale)] for name, term in self._strongest(terms)
+                [name, *(_short(n * scale) for n in (term.seen, term.chosen, term.case))]
+                for name, term in self._strongest(terms)
             ],
         }
         return json.dumps(state, ensure_ascii=False, separators=(",", ":"))
@@ -303,13 +344,38 @@ class Router:
         try:
             state: Any = json.loads(text)
             terms = {}
-            for name, seen, chosen in state.get("terms", [])[:MAX_TERMS]:
+            for name, seen, chosen, *written in state.get("terms", [])[:MAX_TERMS]:
                 if self._gains_of(None)[str(name)] > 0.0:
-                    terms[str(name)] = _Term(float(seen), float(chosen))
+                    terms[str(name)] = _Term(float(seen), float(chosen), *map(float, written))
             origin = float(state["at"]) if terms else None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a state of the router: {error!r}") from None
         self._terms, self._origin_s, self._newest = terms, origin, 0.0
+
+
+def _written(text: str) -> tuple[Collection[str], Collection[str]]:
+    """The words of a text that are written as names, and those that are written small where that tells they are none.
+
+    A capital tells nothing where a sentence begins, nor where most longer words have one; one within a word
+    (``iPhone``) always does.
+    """
+    if text.islower():
+        return _NOBODY, _NOBODY
+    words = text.split(" ")
+    marked = [place for place, word in enumerate(words) if not word.islower()]
+    small = set(words)
+    tells = 3 * len(small - _FORM) > 4 * len(marked)
+    names: set[str] = set()
+    for place in marked:
+        word = words[place]
+        if tells and place and word[:1].isupper() and words[place - 1][-1:] not in _ENDS:
+            bare = word.lower()
+            names.add(bare) if bare.isalnum() else names.update(tokens(bare))
+        elif not word[1:].islower():
+            bare = word.strip(_MARKS)
+            if bare.isalnum() and not bare[1:].islower() and not bare.isupper():
+                names.add(bare.lower())
+    return names, small if tells else _NOBODY
 
 
 def _latin(lang: str) -> str | None:
