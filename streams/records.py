@@ -137,10 +137,6 @@ class Observation(Record, frozen=True, kw_only=True):
     def record_id(self) -> str:
         return stable_id("observation", self.item_id, self.observed_at.isoformat())
 
-    @property
-    def seen_at(self) -> datetime:
-        return self.observed_at
-
 
 class EmbeddedItem(Record, frozen=True, kw_only=True):
     """An observation with the vector of its cleaned text."""

@@ -123,6 +123,8 @@ class Session:
         """Why the flow ends. Set by whichever part failed; from then on nothing is read and nothing committed.
         (Bytewax would print a Rust backtrace for an exception, and wrap it.)"""
         self.failures = Failures()
+        self.taken_at = 0.0
+        """When the last chunk was given to the flow (monotonic)."""
         self.unwritten = False
         """Whether the sink holds records that are not committed."""
         self.due: Callable[[], bool] = lambda: False
@@ -451,8 +453,8 @@ class Session:
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    def poll(self) -> Chunk | None:
-        """What has arrived, at most ``chunk_records``; None where there is nothing new.
+    def poll(self, most: int) -> Chunk | None:
+        """What has arrived, at most so many records; None where there is nothing new.
 
         Raises:
             RestartRequired: the assignment changed.
@@ -461,8 +463,8 @@ class Session:
         """
         messages: list[Any] = []
         positions: Positions = {}
-        arrived: list[Any] = self._consumer.consume(self.limits.chunk_records, 0)
-        for message in self._merge.take(arrived, self.limits.chunk_records) if self._merge else arrived:
+        arrived: list[Any] = self._consumer.consume(most, 0)
+        for message in self._merge.take(arrived, most) if self._merge else arrived:
             error = message.error()
             if error is None:
                 positions[(message.topic(), message.partition())] = message.offset() + 1

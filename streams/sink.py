@@ -28,6 +28,7 @@ class _Part(StatefulSinkPartition[Outbox, None]):
         self._bytes = 0
         self._positions: Positions = {}
         self._since: float | None = None
+        """When the first chunk of the transaction was taken."""
         self._queue = f"{session.spec.name}.sink"
         session.unwritten = False
         metrics.QUEUE_BOUND.labels(self._queue).set(2 * session.limits.commit_records)
@@ -42,7 +43,7 @@ class _Part(StatefulSinkPartition[Outbox, None]):
             self._bytes += sum(len(record.value or b"") for record in outbox.records)
             self._positions.update(outbox.positions)
         if self._since is None and (self._positions or self._records):
-            self._since = time.monotonic()
+            self._since = self._session.taken_at or time.monotonic()
         self._tell_held()
 
     def snapshot(self) -> None:

@@ -60,6 +60,7 @@ class Limits:
     """Bounds of one process."""
 
     chunk_records: int = 512
+    """Taken at once, at most: fewer where these take long (``streams.source.ChunkSize``)."""
     commit_ms: int = 500
     """A transaction ends so long after its first record …"""
     idle_commit_ms: int = 100

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.codec import HEADER_SEEN_MS
-from streams.merge import PAUSE_RECORDS, REORDER_S, WAIT_S, Merge
+from streams.merge import PAUSE_RECORDS, REORDER_S, REPLAY_WAIT_S, WAIT_S, Merge
 from tests.unit.conftest import Clock
 
 STREAM = "in"
@@ -136,9 +136,11 @@ def test_a_partition_that_is_added_later_is_read_with_the_others() -> None:
 
 def in_order(*messages: Message) -> list[str]:
     """The headers ``seen`` of what two partitions bring, in the order in which it goes on."""
-    merged, _ = merge(2)
-    ends = [Message(p, 9, 0, end=True) for p in (0, 1)]
-    out = merged.take([*messages, *ends], most=100)
+    clock = Clock()
+    merged, _ = merge(2, clock)
+    out = merged.take([*messages, *(Message(p, 9, 0, end=True) for p in (0, 1))], most=100)
+    clock.now += REPLAY_WAIT_S
+    out += merged.take([], most=100)
     return [dict(m.headers())[HEADER_SEEN_MS].decode() for m in out if not m.error()]
 
 
@@ -159,6 +161,30 @@ def test_an_archive_does_not_go_before_everything_that_happens_now_and_the_futur
     assert in_order(Message(0, 0, now + 1, seen=wrong), Message(1, 0, now + 2, seen=later)) == [
         wrong.decode(), later.decode(),
     ]  # fmt: skip
+
+
+def test_a_replay_waits_for_a_partition_whose_writer_is_slower_and_live_records_do_not() -> None:
+    clock = Clock()
+    merged, _ = merge(2, clock)
+    now = 1_800_000_000_000
+
+    def bring(partition: int, offset: int, seen: int, arrived: int = now) -> list[int]:
+        end = Message(partition, offset + 1, 0, end=True)
+        out = merged.take([Message(partition, offset, arrived, seen=b"%d" % seen), end], most=100)
+        return [m.offset() for m in out if not m.error()]
+
+    merged.take([Message(0, 0, 0, end=True)], most=100)
+    assert bring(1, 10, 1_000) == [10]  # nothing has ever come from the other
+    assert bring(0, 1, 2_000) == []
+    assert bring(0, 2, 4_000) == []
+    assert bring(1, 11, 3_000) == [1, 11]
+    clock.now += REPLAY_WAIT_S / 2
+    assert merged.take([], most=100) == []
+    clock.now += REPLAY_WAIT_S / 2
+    assert [m.offset() for m in merged.take([], most=100) if not m.error()] == [2]
+    assert bring(0, 3, 5_000) == [3]  # the other has brought nothing for long
+    assert bring(1, 12, now - 1) == [12]
+    assert bring(0, 4, 6_000) == []
 
 
 @given(st.binary(max_size=40))
