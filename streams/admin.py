@@ -32,7 +32,7 @@ from streams.table import PARTITIONS, TABLE, Scope, Stream
 
 TIMEOUT_S: Final = 30.0
 SETTLE_S: Final = 0.2
-"""Between making partitions and looking whether every broker knows them."""
+"""Between making streams or partitions and looking whether every broker knows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +167,12 @@ class StreamAdmin:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process was quicker
                     raise
+        # The controller has made them; a broker that is asked the next moment may not have heard of it yet.
+        deadline = time.monotonic() + TIMEOUT_S
+        while not {s.name for s in missing} <= self._client.list_topics(timeout=TIMEOUT_S).topics.keys():
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"{self._kafka.bootstrap} does not list the streams that were just made")
+            time.sleep(SETTLE_S)
 
     def _alter(self, differing: list[StreamState]) -> None:
         resources = [
