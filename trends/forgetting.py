@@ -22,9 +22,10 @@ from uuid import uuid4
 import asyncpg
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from msgspec.structs import asdict
 from msgspec.structs import replace as changed
 
-from models.summaries import OWED_ATTEMPTS, extract
+from models.summaries import OWED_ATTEMPTS, Summary, extract
 from sinks.postgres import PostgresConfig
 from sinks.postgres.config import SHARED_SCHEMA
 from sinks.postgres.shards import connect
@@ -61,7 +62,9 @@ SEGMENT: Final = timedelta(days=7)
 """A segment goes as a whole, a retention after its last record; this is how long Kafka fills one, by default."""
 CHAIN: Final = 64
 """Merges that are followed, one after the other."""
-NOTHING_LEFT: Final = "(removed on request)"
+NOTHING_LEFT: Final = Summary(
+    headline="(removed on request)", headline_of=None, summary="", keywords=(), method="extractive", model="none"
+)
 """The headline of a topic whose only items were forgotten."""
 
 _ITEM_IDS = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -619,21 +622,10 @@ def _without(update: TopicUpdate, items: set[str]) -> TopicUpdate:
 
 def _said_anew(before: TopicSummary, update: TopicUpdate | None) -> TopicSummary:
     """A summary that replaces one which may quote what is to be forgotten. A model is not asked: it is needed now."""
-    found = extract(update) if update is not None and update.items else None
+    found = extract(update) if update is not None and update.items else NOTHING_LEFT
     return changed(
         before,
-        headline=found.headline if found else NOTHING_LEFT,
-        summary=found.summary if found else "",
-        headline_of=found.headline_of if found else None,
-        quotes=found.quotes if found else (),
-        keywords=found.keywords if found else (),
-        entities=found.entities if found else (),
-        lang=found.lang if found else None,
-        confidence=None,
-        fallback=None,
-        method=found.method if found else "extractive",
-        model=found.model if found else "none",
-        cached=False,
+        **asdict(found),
         # Above every further try of a summary that is owed: what is said here is the last word on that update.
         attempt=before.attempt + (OWED_ATTEMPTS if before.fallback else 1),
         created_at=now_utc(),

@@ -36,7 +36,7 @@ class Fallback(StrEnum):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """What was found to say, by which method and model."""
+    """What was found to say, by which method and model. A TopicSummary has all of its fields, by the same names."""
 
     headline: str
     headline_of: str | None

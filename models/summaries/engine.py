@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from models.summaries import labels
 from models.summaries.base import Summariser, Summary
@@ -295,22 +295,11 @@ def _record(update: TopicUpdate, found: Summary, category: str | None, attempt: 
         generation=update.generation,
         topic_id=update.topic_id,
         trend_id=update.trend_id,
-        headline=found.headline,
-        headline_of=found.headline_of,
-        summary=found.summary,
-        quotes=found.quotes,
-        keywords=found.keywords,
-        entities=found.entities,
-        lang=found.lang,
         category=category,
-        method=found.method,
-        model=found.model,
-        confidence=found.confidence,
-        fallback=found.fallback,
-        cached=found.cached,
         topic_seq=update.seq,
         attempt=attempt,
         created_at=now,
+        **asdict(found),
     )
 
 
