@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from streams.errors import (
@@ -135,17 +135,28 @@ def first_offsets(admin: AdminClient, partitions: Iterable[tuple[str, int]], for
     return _offsets(admin, partitions, OffsetSpec.earliest(), for_s)  # type: ignore[no-untyped-call]
 
 
-def end_offsets(admin: AdminClient, partitions: Iterable[tuple[str, int]], for_s: float) -> _Offsets:
+def end_offsets(
+    admin: AdminClient, partitions: Iterable[tuple[str, int]], for_s: float, *, committed: bool = False
+) -> _Offsets:
     """The offset after the last of each partition, open transactions included; asked as :func:`patiently` does.
+
+    Args:
+        committed: only up to the first transaction that is open.
 
     Raises:
         KafkaException: the last error.
     """
-    return _offsets(admin, partitions, OffsetSpec.latest(), for_s)  # type: ignore[no-untyped-call]
+    level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+    return _offsets(admin, partitions, OffsetSpec.latest(), for_s, level)  # type: ignore[no-untyped-call]
 
 
-def _offsets(admin: AdminClient, partitions: Iterable[tuple[str, int]], which: OffsetSpec, for_s: float) -> _Offsets:
+def _offsets(
+    admin: AdminClient, partitions: Iterable[tuple[str, int]], which: OffsetSpec, for_s: float,
+    level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+) -> _Offsets:  # fmt: skip
     wanted = {TopicPartition(*p): which for p in partitions}
+    if not wanted:
+        return {}
     attempt_s = min(ATTEMPT_S, for_s)
     failed = False
 
@@ -155,7 +166,7 @@ def _offsets(admin: AdminClient, partitions: Iterable[tuple[str, int]], which: O
             # The client asks whom it knows as leaders, and does not learn of others by being refused.
             admin.list_topics(timeout=attempt_s)
         failed = True
-        futures = admin.list_offsets(wanted, request_timeout=attempt_s)
+        futures = admin.list_offsets(wanted, request_timeout=attempt_s, isolation_level=level)
         return {(p.topic, p.partition): future.result(for_s).offset for p, future in futures.items()}
 
     return patiently(ask, for_s)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streams.broker import patiently
+from streams.broker import end_offsets, first_offsets, patiently
 from streams.config import KafkaConfig
 from streams.errors import GroupBusyError, UnavailableError
 from streams.io import Addresser, Partition, Positions
@@ -60,11 +59,9 @@ class FlowGroup:
             UnavailableError: the broker does not answer.
         """
 
-        def end(partition: Partition) -> tuple[int, int]:
-            found = self._client.get_watermark_offsets(TopicPartition(*partition), TIMEOUT_S)
-            return int(found[0]), int(found[1])
-
-        return {p: self._ask("for ends", partial(end, p)) for p in self.partitions}
+        first = self._ask("for first offsets", lambda: first_offsets(self._admin, self.partitions, TIMEOUT_S))
+        ends = self._ask("for ends", lambda: end_offsets(self._admin, self.partitions, TIMEOUT_S))
+        return {p: (first[p], ends[p]) for p in self.partitions}
 
     def members(self) -> list[str]:
         """The client ids of the processes that are in the group.

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from streams.broker import passes, patiently, refuse
+from streams.broker import end_offsets, first_offsets, passes, patiently, refuse
 from streams.config import KafkaConfig
 from streams.dead_letters import Clock, now_utc
 from streams.errors import StreamTableError, UnavailableError
@@ -139,6 +140,8 @@ class Offsets:
         self._kafka = kafka
         self._generation = generation
         self._client = self._consumer("build")
+        config: dict[str, Any] = kafka.client()
+        self._admin = AdminClient(config)
 
     def _consumer(self, group: str) -> Any:
         return Consumer(
@@ -166,17 +169,12 @@ class Offsets:
             topics = patiently(lambda: self._client.list_topics(timeout=CALL_S), PATIENCE_S).topics
             if missing := [name for name in names if name not in topics]:
                 raise StreamTableError(f"stream {missing[0]} does not exist; create it with `trends streams apply`")
-            return {
-                (name, number): self._span(name, number) for name in names for number in sorted(topics[name].partitions)
-            }
+            wanted = [(name, number) for name in names for number in sorted(topics[name].partitions)]
+            first = first_offsets(self._admin, wanted, PATIENCE_S)
+            ends = end_offsets(self._admin, wanted, PATIENCE_S, committed=True)
+            return {partition: (first[partition], ends[partition]) for partition in wanted}
         except KafkaException as error:
             raise UnavailableError(f"asking {self._kafka.bootstrap} for its streams: {error}") from None
-
-    def _span(self, name: str, number: int) -> tuple[int, int]:
-        low, high = patiently(
-            lambda: self._client.get_watermark_offsets(TopicPartition(name, number), CALL_S), PATIENCE_S
-        )
-        return int(low), int(high)
 
     def committed(self, generation: str, flow: str, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """What a flow of any generation has committed, of those partitions of which it has.

@@ -14,9 +14,10 @@ from functools import partial
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from streams import metrics
-from streams.broker import passes, patiently
+from streams.broker import end_offsets, passes
 from streams.codec import decode
 from streams.config import KafkaConfig
 from streams.dead_letters import headers_of_message
@@ -289,16 +290,10 @@ def _one_by_one(
 
 
 def high_watermarks(kafka: KafkaConfig, stream: str, partitions: Iterable[int]) -> dict[int, int]:
-    """The ends of some partitions, open transactions included (only a read_uncommitted client is told that)."""
-    client = Consumer(kafka.client(**{"group.id": kafka.id_of("watermarks"), "isolation.level": "read_uncommitted"}))
+    """The ends of some partitions, open transactions included."""
+    config: dict[str, Any] = kafka.client()
     try:
-        return {p: patiently(partial(_end, client, stream, p), WATERMARK_S) for p in partitions}
+        ends = end_offsets(AdminClient(config), [(stream, p) for p in partitions], WATERMARK_S)
     except KafkaException as error:
         raise UnavailableError(f"asking for the end of {stream}: {error}") from None
-    finally:
-        client.close()
-
-
-def _end(client: Consumer, stream: str, partition: int) -> int:
-    _, high = client.get_watermark_offsets(TopicPartition(stream, partition), WATERMARK_S)
-    return int(high)
+    return {partition: end for (_, partition), end in ends.items()}
