@@ -11,7 +11,6 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -87,7 +86,7 @@ AHEAD_OF_ARRIVAL: Final = timedelta(hours=1)
 RECENT_ITEMS: Final = 25
 """The middle of so many observation times is now: a few wrong ones among them change nothing."""
 SPARSE_GAPS: Final = 4
-"""Where items are far apart (one a day in an old archive), so many of their usual gaps stand for a day."""
+"""Where items are far apart (one a day in an old archive), so many of their mean gaps stand for a day."""
 FIRST_ITEMS: Final = 9
 """So many say what time it is; before, each is believed that is possible."""
 SNAPSHOT_RECORDS: Final = 5_000
@@ -780,12 +779,15 @@ def _is_possible(us: int, arrived_us: int) -> bool:
 def _now_and_limit(recent_us: Sequence[int]) -> tuple[int, int]:
     """The middle of some observation times, and the latest that may follow them (microseconds).
 
-    From the middle up to the newest one that is reached in steps of at most a day, or of a few usual gaps; one such
-    step further. Times that are alone far ahead are never reached.
+    From the middle up to the newest one that is reached in steps of at most a day, or of a few gaps; one such step
+    further. Times that are alone far ahead are never reached. A gap is the mean of those in the quarter before the
+    middle or after it, the smaller one: items often come in twos, so that half of the gaps are next to nothing, and
+    wrong times would have to fill a quarter on both sides to widen it.
     """
     times = sorted(recent_us)
-    step_us = max(_AHEAD_US, SPARSE_GAPS * statistics.median_low([b - a for a, b in pairwise(times)]))
-    middle = (len(times) - 1) // 2
+    middle, quarter = (len(times) - 1) // 2, len(times) // 4
+    width = min(times[middle] - times[middle - quarter], times[middle + quarter] - times[middle])
+    step_us = max(_AHEAD_US, SPARSE_GAPS * width // quarter)
     newest = times[middle]
     for each in times[middle + 1 :]:
         if each - newest > step_us:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from models.clustering import ClusterConfig
@@ -209,6 +209,8 @@ def test_an_item_of_a_slow_source_keeps_its_time() -> None:
     logged=st.booleans(),
     wrong=st.none() | st.integers(10, 190),
 )
+@example(gap_days=1, jitter=[0.99, 0.0] * 100, logged=False, wrong=None)  # in twos, two days from the last ones
+@example(gap_days=7, jitter=[0.0, 0.99] * 100, logged=True, wrong=10)
 @settings(max_examples=25, deadline=None)
 def test_an_old_archive_of_one_item_a_day_keeps_every_time(
     gap_days: float, jitter: list[float], logged: bool, wrong: int | None
