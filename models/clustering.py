@@ -29,6 +29,7 @@ from streams.records import Granularity
 
 Floats = NDArray[np.float32]
 Fixed = NDArray[np.int32]
+Signs = NDArray[np.uint64]
 Key = tuple[int, str]
 Pairs = dict[tuple[Key, Key], "Likeness"]
 A = TypeVar("A", bound=np.generic)
@@ -63,8 +64,8 @@ TERMS_ALIKE: Final = 0.12
 are compared."""
 LOOKED_UP_TERMS: Final = 16
 """The heaviest terms of a topic, by which topics are found that it may be merged with."""
-SKETCH_MARGIN: Final = 0.02
-"""By how much a cosine of directions in int8 may be too small; it errs by a tenth of that."""
+SIGNS_MARGIN: Final = 5.0
+"""By how much a cosine that is told by signs may be too small, times √d; its standard deviation is 1.6 at most."""
 MERGED_AT_ONCE: Final = 64
 """Changed topics whose products with others are computed at once."""
 GRANULARITIES: Final = {Granularity.FINE: 0.05, Granularity.NORMAL: 0.0, Granularity.COARSE: -0.05}
@@ -155,6 +156,8 @@ class Point:
     """int8 of shape (d,): the vector's direction, the largest component at ±127; empty without text."""
     direction_square: int
     """The squared length of that."""
+    signs: Signs
+    """Of the vector's components."""
     at_us: int = 0
     """When it was observed, microseconds since 1970."""
     weights: list[int] = field(init=False)
@@ -176,9 +179,17 @@ def points(vectors: Floats, terms: Sequence[Sequence[str]]) -> list[Point]:
     directions = _directions(fixed)
     lengths = np.einsum("ij,ij->i", directions, directions, dtype=np.int64).tolist()
     return [
-        Point(vector, square, tuple(words)[:ITEM_TERMS], direction.tobytes() if square else b"", length)
-        for vector, square, words, direction, length in zip(fixed, squares, terms, directions, lengths, strict=True)
+        Point(vector, square, tuple(words)[:ITEM_TERMS], direction.tobytes() if square else b"", length, signs)
+        for vector, square, words, direction, length, signs in zip(
+            fixed, squares, terms, directions, lengths, _signs(fixed), strict=True
+        )
     ]
+
+
+def _signs(vectors: Fixed) -> Signs:
+    """Which components of vectors of shape (n, d) are positive, in 64 bits each word."""
+    bits = np.packbits(vectors > 0, axis=1)
+    return np.pad(bits, ((0, 0), (0, -bits.shape[1] % _WORD))).view(np.uint64)
 
 
 def _directions(vectors: Fixed) -> NDArray[np.int8]:
@@ -254,9 +265,11 @@ class TopicSpace:
         self.dimensions = dimensions
         self._sums: Fixed = np.zeros((0, dimensions), np.int32)
         self._units: Floats = np.zeros((0, dimensions), np.float32)
-        self._sketches = np.zeros((0, dimensions), np.int8)
-        """The directions of topics of one item: a quarter of what has to be fetched to see which are near."""
-        self._sketch_lengths = np.zeros(0, np.float32)
+        self._signs: Signs = _signs(np.zeros((0, dimensions), np.int32))
+        """Of topics of one item: whether an item is near them is first looked up in 48 bytes of 1,536."""
+        self._cosines = np.cos(np.arange(dimensions + 1) * (math.pi / dimensions))
+        """By how many signs differ: the angle is that share of π (Charikar 2002)."""
+        self._signs_margin = config.embedding_share * SIGNS_MARGIN / math.sqrt(dimensions)
         self._term_lengths = np.zeros(0, np.float64)
         self._last_us = np.zeros(0, np.int64)
         self._rows = np.zeros(0, np.int64)
@@ -368,8 +381,8 @@ class TopicSpace:
         if not self._all:
             [alone] = ((by_terms < 0) & (cosines >= TERMS_ALIKE)).nonzero()
             more, terms = slots[alone], shared[alone]
-            near = self._config.embedding_share * self._sketched(more, point.direction, point.direction_square) + terms
-            [kept] = (near >= max(similar.tolist(), default=self._least) - SKETCH_MARGIN).nonzero()
+            near = self._config.embedding_share * self._told_by_signs(more, point.signs) + terms
+            [kept] = (near >= max(similar.tolist(), default=self._least) - self._signs_margin).nonzero()
             if len(kept):
                 more = more[kept]
                 aged = self._aged(more, self._units[more] @ self._upcoming[ahead] + terms[kept], point.at_us)
@@ -384,13 +397,11 @@ class TopicSpace:
         days = np.maximum(0, at_us - self._last_us[slots]) / (_DAY_S * 1e6)
         return slots, similar - np.minimum(config.max_age_penalty, config.age_penalty * days)
 
-    def _sketched(self, slots: Slots, direction: bytes, square: int) -> Floats:
-        """About the cosines of some topics of one item with a direction: the same on every machine, since the products
-        are sums of whole numbers below 2^24 up to a thousand dimensions."""
-        if not direction or not len(slots):
-            return np.zeros(len(slots), np.float32)
-        products = self._sketches[slots].astype(np.float32) @ np.frombuffer(direction, np.int8).astype(np.float32)
-        return products / (self._sketch_lengths[slots] * np.float32(math.sqrt(square)))
+    def _told_by_signs(self, slots: Slots, signs: Signs) -> Sums:
+        """About the cosines of some topics of one item with a vector."""
+        differ = np.bitwise_count(self._signs[slots] ^ signs).sum(axis=1, dtype=np.intp)
+        cosines: Sums = self._cosines[differ]
+        return cosines
 
     def _near_by_embedding(self, ahead: int) -> Slots:
         """Rows that are near enough without any term, and some that are not any more."""
@@ -453,8 +464,7 @@ class TopicSpace:
             self._sums[centroid.slot] += point.vector
             centroid.summed += 1
             if centroid.summed == 1:
-                self._sketches[centroid.slot] = np.frombuffer(point.direction, np.int8)
-                self._sketch_lengths[centroid.slot] = math.sqrt(point.direction_square)
+                self._signs[centroid.slot] = point.signs
         if point.terms:
             self._count(centroid, dict.fromkeys(point.terms, 1))
         self.touch(topic_id, point.at_us)
@@ -474,7 +484,7 @@ class TopicSpace:
             self._sums[winner.slot] += self._sums[loser.slot]
             winner.summed += loser.summed
             if winner.summed == 1:
-                self._sketch(winner.slot)
+                self._signs[winner.slot] = self._signs[loser.slot]
         counts = loser.terms
         self.touch(winner_id, loser.last_us)
         self.drop(loser_id)
@@ -491,7 +501,7 @@ class TopicSpace:
             self._not_compared(slot)
         self._sums[slot] = 0
         self._units[slot] = 0.0
-        self._sketches[slot] = 0
+        self._signs[slot] = 0
         self._last_us[slot] = _NEVER
         self._centroids[slot] = None
         self._free.append(slot)
@@ -506,7 +516,7 @@ class TopicSpace:
         self._sums[centroid.slot] = sums
         centroid.summed, centroid.last_us = summed, last_us
         if summed == 1:
-            self._sketch(centroid.slot)
+            self._signs[centroid.slot] = _signs(sums[None])[0]
         self._wait(centroid)
         for term, count in terms.items():
             self._post(centroid, term, count)
@@ -534,11 +544,6 @@ class TopicSpace:
         for entry in longest:
             heappush(self._waiting, entry)
         return [topic_id for _, topic_id in longest]
-
-    def _sketch(self, slot: int) -> None:
-        [direction] = _directions(self._sums[slot][None])
-        self._sketches[slot] = direction
-        self._sketch_lengths[slot] = math.sqrt(int(np.dot(direction.astype(np.int64), direction)))
 
     def _wait(self, centroid: Centroid) -> None:
         """Its last item has another time."""
@@ -607,8 +612,7 @@ class TopicSpace:
             more = max(_GROWTH_SLOTS, slot // 2)
             self._sums = _longer(self._sums, more, 0)
             self._units = _longer(self._units, more, 0)
-            self._sketches = _longer(self._sketches, more, 0)
-            self._sketch_lengths = _longer(self._sketch_lengths, more, 1)
+            self._signs = _longer(self._signs, more, 0)
             self._term_lengths = _longer(self._term_lengths, more, 1)
             self._last_us = _longer(self._last_us, more, _NEVER)
             self._rows = _longer(self._rows, more, -1)
@@ -675,23 +679,25 @@ class TopicSpace:
             if self._all:
                 self._pair(pairs, grown, self._slots[: self._n_compared], self._compared[: self._n_compared])
                 continue
-            directions = _directions(self._sums[[centroid.slot for centroid in grown]])
-            for centroid, direction in zip(grown, directions, strict=True):
-                slots = self._alike_by_terms(centroid, direction)
+            signs = _signs(self._sums[[centroid.slot for centroid in grown]])
+            for centroid, own_signs in zip(grown, signs, strict=True):
+                slots = self._alike_by_terms(centroid, own_signs)
                 self._pair(pairs, [centroid], slots, self._units[slots])
         return self._greedy(pairs)
 
-    def _alike_by_terms(self, centroid: Centroid, direction: NDArray[np.int8]) -> Slots:
+    def _alike_by_terms(self, centroid: Centroid, signs: Signs) -> Slots:
         """Topics that share much of a topic's heaviest terms; one may stand there twice."""
-        counts = centroid.terms
+        counts, config = centroid.terms, self._config
         heaviest = [term for _, term in self._ranked(counts)[:LOOKED_UP_TERMS]]
         weights = [(term, squared_weight(term) * counts[term]) for term in heaviest]
         slots, cosines = self._term_cosines(weights, math.sqrt(max(1, centroid.term_square)))
-        slots = slots[(cosines >= TERMS_ALIKE) & (slots != centroid.slot)]
+        [alike] = ((cosines >= TERMS_ALIKE) & (slots != centroid.slot)).nonzero()
+        slots, cosines = slots[alike], cosines[alike]
         alone = self._rows[slots] < 0
         singles = slots[alone]
-        near = self._sketched(singles, direction.tobytes(), int(np.dot(direction.astype(np.int64), direction)))
-        return np.concatenate([slots[~alone], singles[near >= MERGE_COSINE - SKETCH_MARGIN]])
+        near = config.embedding_share * self._told_by_signs(singles, signs)
+        near += (1.0 - config.embedding_share) * cosines[alone]
+        return np.concatenate([slots[~alone], singles[near >= config.merge_small_at - self._signs_margin]])
 
     def _pair(self, pairs: Pairs, part: Sequence[Centroid], slots: Slots, units: Floats) -> None:
         """Adds the pairs of some topics with some slots, whose units are given, that are alike enough."""
