@@ -66,6 +66,8 @@ LOOKED_UP_TERMS: Final = 16
 """The heaviest terms of a topic, by which topics are found that it may be merged with."""
 SIGNS_MARGIN: Final = 5.0
 """By how much a cosine that is told by signs may be too small, times √d; its standard deviation is 1.6 at most."""
+RANKINGS: Final = 1_024
+"""Topics of which the order of their terms is kept, from looking at merges until they are written."""
 MERGED_AT_ONCE: Final = 64
 """Changed topics whose products with others are computed at once."""
 GRANULARITIES: Final = {Granularity.FINE: 0.05, Granularity.NORMAL: 0.0, Granularity.COARSE: -0.05}
@@ -284,6 +286,8 @@ class TopicSpace:
         self._free: list[int] = []
         self._postings = Postings()
         self._by_id: dict[str, Centroid] = {}
+        self._rankings: dict[int, list[tuple[int, str]]] = {}
+        """Terms by weight, of the slots that were asked for last."""
         self._waiting: list[tuple[int, str]] = []
         """A heap of (time of its last item, id) for every topic; entries whose time has passed on are left in it."""
         self._upcoming: Floats = np.zeros((0, dimensions), np.float32)
@@ -399,6 +403,8 @@ class TopicSpace:
 
     def _told_by_signs(self, slots: Slots, signs: Signs) -> Sums:
         """About the cosines of some topics of one item with a vector."""
+        if not len(slots):
+            return np.zeros(0, np.float64)
         differ = np.bitwise_count(self._signs[slots] ^ signs).sum(axis=1, dtype=np.intp)
         cosines: Sums = self._cosines[differ]
         return cosines
@@ -495,6 +501,7 @@ class TopicSpace:
         """Forgets a topic: it has faded, or was merged."""
         centroid = self._by_id.pop(topic_id)
         slot = centroid.slot
+        self._rankings.pop(slot, None)
         for term, place in centroid.places.items():
             self._unpost(term, place)
         if self._rows[slot] >= 0:
@@ -555,23 +562,31 @@ class TopicSpace:
 
     def top_terms(self, topic_id: str, limit: int) -> list[tuple[str, float]]:
         """The heaviest terms of a topic, best first: (term, share of the heaviest)."""
-        ranked = self._ranked(self._by_id[topic_id].terms)[:limit]
+        ranked = self._ranked(self._by_id[topic_id])[:limit]
         heaviest = ranked[0][0] if ranked else -1
-        return [(term, round(math.sqrt(weight / heaviest), 4)) for weight, term in ranked]
+        return [(term, int(1e4 * math.sqrt(weight / heaviest) + 0.5) / 1e4) for weight, term in ranked]
 
-    @staticmethod
-    def _ranked(terms: dict[str, int]) -> list[tuple[int, str]]:
-        """(−weight squared, term), the heaviest first."""
-        return sorted([(-count * count * squared_weight(term), term) for term, count in terms.items()])
+    def _ranked(self, centroid: Centroid) -> list[tuple[int, str]]:
+        """(−weight squared, term), the heaviest first; of the last few topics that were asked for it is at hand."""
+        ranked = self._rankings.get(centroid.slot)
+        if ranked is None:
+            if len(self._rankings) >= RANKINGS:
+                self._rankings.clear()
+            terms = centroid.terms.items()
+            ranked = sorted([(-count * count * squared_weight(term), term) for term, count in terms])
+            self._rankings[centroid.slot] = ranked
+        return ranked
 
     def _count(self, centroid: Centroid, added: dict[str, int]) -> None:
+        self._rankings.pop(centroid.slot, None)
         for term, count in added.items():
             self._post(centroid, term, count)
         if len(centroid.terms) > TOPIC_TERMS:
-            for weight, term in self._ranked(centroid.terms)[KEPT_TERMS:]:
+            for weight, term in self._ranked(centroid)[KEPT_TERMS:]:
                 del centroid.terms[term]
                 centroid.term_square += weight
                 self._unpost(term, centroid.places.pop(term))
+            self._rankings.pop(centroid.slot, None)
 
     def _post(self, centroid: Centroid, term: str, added: int) -> None:
         before = centroid.terms.get(term, 0)
@@ -688,7 +703,7 @@ class TopicSpace:
     def _alike_by_terms(self, centroid: Centroid, signs: Signs) -> Slots:
         """Topics that share much of a topic's heaviest terms; one may stand there twice."""
         counts, config = centroid.terms, self._config
-        heaviest = [term for _, term in self._ranked(counts)[:LOOKED_UP_TERMS]]
+        heaviest = [term for _, term in self._ranked(centroid)[:LOOKED_UP_TERMS]]
         weights = [(term, squared_weight(term) * counts[term]) for term in heaviest]
         slots, cosines = self._term_cosines(weights, math.sqrt(max(1, centroid.term_square)))
         [alike] = ((cosines >= TERMS_ALIKE) & (slots != centroid.slot)).nonzero()

@@ -368,7 +368,7 @@ class ClusterEngine:
         def words() -> frozenset[str]:
             return title_words(arrival.embedded.item) if arrival.copyable else frozenset()
 
-        return topic.copied_by(arrival.point.vector, words, self._config.copy_at)
+        return topic.copied_by(arrival.point.vector, arrival.point.square, words, self._config.copy_at)
 
     def _new_topic_id(self, item_id: str, seq: int) -> str:
         topic_id = topic_id_of(self._generation, item_id)
@@ -504,7 +504,8 @@ class ClusterEngine:
 
     def _admit(self, topic: Topic, members: Iterable[Member]) -> None:
         assert self._space is not None
-        for place in topic.admit(members, self._space.sums_of(topic.topic_id)):
+        square = self._space[topic.topic_id].square
+        for place in topic.admit(members, self._space.sums_of(topic.topic_id), square):
             self._log.members[topic.topic_id, place] = None
 
     def _end(self, topic: Topic, seq: int, reason: str) -> None:
@@ -677,7 +678,7 @@ class ClusterEngine:
     ) -> TopicUpdate:  # fmt: skip
         assert self._space is not None
         state, space = self._state, self._space
-        nearest = topic.nearest_members(space.sums_of(topic.topic_id))[:LEADING]
+        nearest = topic.nearest_members(space.sums_of(topic.topic_id), space[topic.topic_id].square)[:LEADING]
         trends = sorted(topic.trends.items(), key=lambda pair: (-pair[1], pair[0]))[:SHOWN_TRENDS]
         return TopicUpdate(
             generation=self._generation,

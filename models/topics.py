@@ -251,17 +251,21 @@ class Topic:
 
     # ------------------------------------------------------------------------------------------------- members
 
-    def nearest_members(self, centroid: Fixed) -> list[int]:
-        """The places of its members, nearest to the centroid first, earlier ones first where equal."""
+    def nearest_members(self, centroid: Fixed, square: int) -> list[int]:
+        """The places of its members, nearest to the centroid (and its squared length) first, earlier ones first where
+        equal."""
         places = list(self.members)
         if len(places) < 2:
             return places
-        scores = self._cosines(centroid)
+        scores = self._cosines(centroid, square)
         return sorted(places, key=lambda p: (-scores[p], self.members[p].joined))
 
-    def copied_by(self, vector: Fixed, words: Callable[[], frozenset[str]], copy_at: float) -> Member | None:
-        """The member of which an item with this vector, and these words in its title, is a near-duplicate."""
-        scores = self._cosines(vector)
+    def copied_by(
+        self, vector: Fixed, square: int, words: Callable[[], frozenset[str]], copy_at: float
+    ) -> Member | None:
+        """The member of which an item with this vector (and its squared length), and these words in its title, is a
+        near-duplicate."""
+        scores = self._cosines(vector, square)
         near = sorted((-score, self.members[p].joined, p) for p, score in scores.items() if score >= LIKE_AT)
         for score, _, place in near:
             member = self.members[place]
@@ -269,27 +273,26 @@ class Topic:
                 return member
         return None
 
-    def _cosines(self, vector: Fixed) -> dict[int, float]:
-        """Exact in any order: dot products are whole numbers below 2^53, which float64 holds; lengths are int64."""
+    def _cosines(self, vector: Fixed, square: int) -> dict[int, float]:
+        """Exact in any order: dot products are whole numbers below 2^53, which float64 holds."""
         scores = dict.fromkeys(self.members, 0.0)
         placed = [(place, member) for place, member in self.members.items() if member.square]
-        whole = vector.astype(np.int64)
-        length = math.sqrt(int(np.dot(whole, whole)))
-        if placed and length:
+        if placed and square:
+            length = math.sqrt(square)
             joined = b"".join([member.vector for _, member in placed])
             matrix = np.frombuffer(joined, np.int8).reshape(len(placed), -1).astype(np.float64)
-            for (place, member), dot in zip(placed, (matrix @ whole.astype(np.float64)).tolist(), strict=True):
+            for (place, member), dot in zip(placed, (matrix @ vector.astype(np.float64)).tolist(), strict=True):
                 scores[place] = dot / (math.sqrt(member.square) * length)
         return scores
 
-    def admit(self, newcomers: Iterable[Member], centroid: Fixed) -> list[int]:
+    def admit(self, newcomers: Iterable[Member], centroid: Fixed, square: int) -> list[int]:
         """Takes members in; where there are too many, the nearest five and the latest stay. The places that changed."""
         changed: list[int] = []
         everyone = [*self.members.values()]
         for member in newcomers:
             everyone.append(member)
         if len(everyone) > MEMBERS:
-            everyone = self._chosen(everyone, centroid)
+            everyone = self._chosen(everyone, centroid, square)
         kept = {member.item_id for member in everyone}
         for place in [p for p, member in self.members.items() if member.item_id not in kept]:
             del self.members[place]
@@ -304,10 +307,10 @@ class Topic:
         return changed
 
     @staticmethod
-    def _chosen(everyone: list[Member], centroid: Fixed) -> list[Member]:
+    def _chosen(everyone: list[Member], centroid: Fixed, square: int) -> list[Member]:
         crowd = Topic(topic_id="", trend_id="", founded_us=0, first_us=0, last_us=0, round=0)
         crowd.members = dict(enumerate(everyone))
-        nearest = [crowd.members[p] for p in crowd.nearest_members(centroid)[:LEADING]]
+        nearest = [crowd.members[p] for p in crowd.nearest_members(centroid, square)[:LEADING]]
         taken = {id(member) for member in nearest}
         others = sorted((m for m in everyone if id(m) not in taken), key=lambda m: -m.joined)
         return nearest + others[: MEMBERS - LEADING]

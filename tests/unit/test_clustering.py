@@ -296,17 +296,17 @@ def test_members_are_the_nearest_five_and_the_latest() -> None:
     rng = np.random.default_rng(4)
     centre = rng.normal(size=D)
     topic = Topic(topic_id="t", trend_id="a", founded_us=0, first_us=0, last_us=0, round=0)
-    centroid = points(centre[None].astype(np.float32), [[]])[0].vector
+    [near] = points(centre[None].astype(np.float32), [[]])
     spreads = [0.05] * 5 + [2.0] * 40
     for i, spread in enumerate(spreads):
         [point] = points((centre + spread * rng.normal(size=D))[None].astype(np.float32), [[]])
         item = embedded(str(i), f"title {i}").item
-        topic.admit([member_of(item, point.direction, point.direction_square, i)], centroid)
+        topic.admit([member_of(item, point.direction, point.direction_square, i)], near.vector, near.square)
     joined = {member.joined for member in topic.members.values()}
     assert len(joined) == MEMBERS
     assert {0, 1, 2, 3, 4} <= joined
     assert {44, 43, 42, 41, 40} <= joined
-    assert {topic.members[p].joined for p in topic.nearest_members(centroid)[:5]} == {0, 1, 2, 3, 4}
+    assert {topic.members[p].joined for p in topic.nearest_members(near.vector, near.square)[:5]} == {0, 1, 2, 3, 4}
 
 
 def test_counts_of_topics_add_up_when_they_merge() -> None:
