@@ -253,11 +253,13 @@ class TopicSpace:
     """The centroids of all active topics, and the way from an item to the nearest.
 
     Up to ``compared_topics`` an item is compared with each. Beyond, it is compared with all that have two items or
-    more, and with those of one item whose terms are alike (``TERMS_ALIKE``), found by an inverted index: what is a
-    candidate depends on nothing but the topics there are, so that a restart changes no decision. Recall against all is
-    above .99 (``tests/unit/test_clustering.py``, ``docs/quality.md``).
+    more, and with those of one item whose terms are alike (``TERMS_ALIKE``), found by an inverted index, where the
+    signs of the two vectors do not say that they are too far. What is a candidate depends on nothing but the topics
+    there are, so that a restart changes no decision. Recall against all is above .99 (``tests/unit/
+    test_clustering.py``, ``docs/quality.md``).
 
-    Memory: about 12 bytes a dimension and 10 kB a topic with 384 dimensions, terms included.
+    Memory: about 12 bytes a dimension and 10 kB a topic with 384 dimensions, terms included; while items are looked
+    ahead at, another 4 bytes for each of them and each topic that is compared.
     """
 
     def __init__(self, config: ClusterConfig, dimensions: int) -> None:
