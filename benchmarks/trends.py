@@ -3,9 +3,10 @@ an hour of its own time.
 
 The synthetic world knows its stories: which bursts have one behind them (precision), how many of the stories that five
 publishers told within a day made one (recall), how long after the fifth publisher and before the strongest burst. By
-trends, by topics (as `trends top --stories` shows them), and by either. A file (``--data``) has no such truth:
-the first ten of every midnight are printed for a reader's eye, and for each ``--story WORDS[@TIME]`` when a trend with
-one of the words was first among them. Seeded: the same call prints the same figures.
+trends (`trends top --trends`), by topics (`--stories`), by either, and by subjects (`trends top`). A file (``--data``)
+has no such truth: the first ten subjects of every midnight are printed for a reader's eye, and for each
+``--story WORDS[@TIME]`` when a subject with one of the words, in a trend's name or in the title that it is shown under,
+was first among them. Seeded: the same call prints the same figures.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import median
-from typing import Final
+from typing import Final, TypeAlias
 
 from benchmarks.harness import Measures, Scores
 from benchmarks.labelled import posts_of
@@ -29,6 +30,9 @@ from models.embedding import EmbeddingCache, create
 from models.engine import ClusterEngine
 from models.routing import Router
 from models.scoring import Rising, ScoringConfig, TrendScorer, publisher_of, rising
+from models.subjects import ITEMS as ITEMS_SHOWN
+from models.subjects import TOPIC_BURST, Candidate, Subject, Told, looked_at, subjects, topics_config
+from models.text import clean_title
 from models.why import Counted, score_of
 from streams.errors import SettingsError
 from streams.ids import item_id_of
@@ -38,12 +42,16 @@ ITEMS: Final = 6_000
 """Of the synthetic world."""
 TICK: Final = timedelta(minutes=15)
 DAY: Final = timedelta(days=1)
+CANDIDATE_TRENDS: Final = 60
+"""Rising trends that subjects are looked for among (``trends.reading``)."""
 CANDIDATES: Final = 300
 """Trends of the best rank keys that a store looks at (``sinks.postgres.reader``)."""
 TOP: Final = 10
 PUBLISHERS: Final = 5
 """Who tell a story within a day make it a burst that was planted."""
 BURST: Final = 1.0
+Newest: TypeAlias = tuple[datetime, str]
+"""When an item was first seen, and which."""
 
 
 @dataclass(slots=True)
@@ -54,12 +62,14 @@ class Board:
     scores: dict[str, TrendScore] = field(default_factory=dict)
     recent: dict[str, deque[tuple[datetime, str]]] = field(default_factory=lambda: defaultdict(deque))
     """When which items of each came within the last day."""
+    newest: dict[str, deque[Newest]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=ITEMS_SHOWN)))
 
     def take(self, mentions: Sequence[Mention]) -> None:
         """Counts what came in a tick."""
         for mention in mentions:
             if mention.weight > 0:
                 self.recent[mention.trend_id].append((mention.event_time, mention.item_id))
+                self.newest[mention.trend_id].append((mention.first_seen, mention.item_id))
         for score in self.scorer.apply(mentions).scores:
             self.scores[score.trend_id] = score
 
@@ -89,7 +99,8 @@ class TopicBoard:
         """What has changed in a tick."""
         for m in mentions:
             if m.home and m.weight > 0:
-                seen = Counted(m.first_seen, m.item_id, m.topic_id, m.source, m.publisher, m.echo)
+                of, e = m.topic_id, m.engagement
+                seen = Counted(m.first_seen, m.item_id, of, m.source, m.publisher, m.echo, e.points, e.comments)
                 self.items[self._final(m.topic_id)][m.item_id] = seen
             elif m.home and m.weight < 0:
                 self.items[self._final(m.topic_id)].pop(m.item_id, None)
@@ -98,14 +109,22 @@ class TopicBoard:
                 self.merged[update.topic_id] = update.merged_into
                 self.items[self._final(update.topic_id)].update(self.items.pop(update.topic_id, {}))
 
-    def rising(self, now: datetime) -> list[Rising]:
+    def rising(self, now: datetime, config: ScoringConfig | None = None, min_burst: float = BURST) -> list[Rising]:
         """Those that rise, the strongest first."""
-        scores = []
-        for topic_id, items in self.items.items():
-            if len(self.items_of(topic_id, now)) > 1:
-                scores.append(score_of(topic_id, "bench", items.values(), now, self.config))
-        scores.sort(key=lambda s: (-(s.story or 0), s.trend_id))
-        return rising(scores[:CANDIDATES], now, self.config, min_burst=BURST)
+        config = config or self.config
+        since = now - looked_at(config)
+        recent = {
+            topic_id: count
+            for topic_id, items in self.items.items()
+            if len(items) > 1 and (count := sum(since < seen.first_seen <= now for seen in items.values())) > 1
+        }
+        largest = sorted(recent, key=lambda topic_id: (-recent[topic_id], topic_id))[:CANDIDATES]
+        scores = [score_of(topic_id, "bench", self.items[topic_id].values(), now, config) for topic_id in largest]
+        return rising(scores, now, config, min_burst=min_burst)
+
+    def newest(self, topic_id: str) -> list[Newest]:
+        """Its last items, oldest first."""
+        return sorted((seen.first_seen, item_id) for item_id, seen in self.items[topic_id].items())[-ITEMS_SHOWN:]
 
     def items_of(self, topic_id: str, now: datetime) -> list[str]:
         """Items of the day before ``now``."""
@@ -117,6 +136,28 @@ class TopicBoard:
         while topic_id in self.merged:
             topic_id = self.merged[topic_id]
         return topic_id
+
+
+def shown(
+    trends: Board, topics: TopicBoard, now: datetime, titles: Mapping[str, str], limit: int = TOP
+) -> list[tuple[Subject, Rising]]:
+    """The list as `trends top` shows it, each with how its strongest trend or topic stands."""
+    config = topics.config
+    risen = {r.score.trend_id: r for r in trends.rising(now)[:CANDIDATE_TRENDS]}
+    told = {r.score.trend_id: r for r in topics.rising(now, topics_config(config), TOPIC_BURST)}
+
+    def candidate(each: Rising, topic: bool, newest: Iterable[Newest]) -> Candidate:
+        line = [(config.slice_of(at), item_id) for at, item_id in newest]
+        recent = [item_id for number, item_id in line if number > line[-1][0] - config.window_slices]
+        items = [Told(item_id, titles[item_id]) for item_id in reversed(recent)]
+        return Candidate(each.score.trend_id, topic, each.strength, items)
+
+    found = subjects(
+        [candidate(r, False, trends.newest[name]) for name, r in risen.items()]
+        + [candidate(r, True, topics.newest(topic_id)) for topic_id, r in told.items()],
+        limit,
+    )
+    return [(subject, told.get(subject.lead) or risen[subject.lead]) for subject in found]
 
 
 def watched(sightings: Iterable[Sighting]) -> Iterator[tuple[datetime, Board, TopicBoard]]:
@@ -219,7 +260,8 @@ def of_world(world: World, tell: Callable[[str], None]) -> Scores:
         for i, seen in firsts.items()
         if truth[i].trend is not None
     )
-    ways = {"trends": Bursts(), "topics": Bursts(), "either": Bursts()}
+    titles = {i: clean_title(seen.title, seen.publisher, seen.url) for i, seen in firsts.items()}
+    ways = {"trends": Bursts(), "topics": Bursts(), "either": Bursts(), "subjects": Bursts()}
     for now, trends, topics in watched(sightings):
         boards: tuple[tuple[str, Board | TopicBoard], ...] = (("trends", trends), ("topics", topics))
         for name, board in boards:
@@ -231,6 +273,11 @@ def of_world(world: World, tell: Callable[[str], None]) -> Scores:
                 stories = Counter(truth[i].topic if truth[i].trend else None for i in items)
                 for way in (name, "either"):
                     ways[way].see(now, who, each.burst, stories, len(items))
+        for subject, each in shown(trends, topics, now, titles, CANDIDATES):
+            if each.burst >= BURST:
+                items = (topics if subject.lead == subject.topic_id else trends).items_of(subject.lead, now)
+                stories = Counter(truth[i].topic if truth[i].trend else None for i in items)
+                ways["subjects"].see(now, subject.lead, each.burst, stories, len(items))
     known = planted(told)
     tell(f"{len(sightings):,} sightings of {len(firsts):,} items, {len(known):,} bursts planted")
     rows = tuple(way.measures(name, known) for name, way in ways.items())
@@ -277,36 +324,34 @@ def story_of(text: str) -> Story:
 
 
 def of_file(args: argparse.Namespace, tell: Callable[[str], None]) -> Scores:
-    """The first ten of every midnight, and when each story came among the first ten."""
+    """The first ten subjects of every midnight, and when each story came among the first ten."""
     posts = posts_of(args.data, None, dict(pair.split("=", 1) for pair in args.map), labelled=False)
     stories = [story_of(text) for text in args.story]
     sightings = sorted(posts.sightings, key=lambda seen: seen.observed_at)
     entered: dict[Story, tuple[datetime, int, str]] = {}
     facts: dict[str, str] = {"data": posts.name, "posts": f"{len(sightings):,}"}
-    shown = sightings[0].observed_at.date()
-    before: dict[str, list[str]] = {"trends": [], "topics": []}
-    titles = {seen.item_id: seen.title for seen in sightings}
+    day = sightings[0].observed_at.date()
+    before: list[str] = []
+    titles = {seen.item_id: clean_title(seen.title, seen.publisher, seen.url) for seen in sightings}
     for now, trends, topics in watched(sightings):
-        if now.date() > shown and (now - TICK).date() > shown:
-            shown = (now - TICK).date()
-            facts |= {f"{shown} 00:00, {name}": "; ".join(top) for name, top in before.items()}
-        first = trends.rising(now)[:TOP]
-        before["trends"] = [each.score.trend_id for each in first]
-        if now.hour >= 23 or now.hour == 0:
-            before["topics"] = [_headline(topics, each, now, titles) for each in topics.rising(now)[:TOP]]
+        if now.date() > day and (now - TICK).date() > day:
+            day = (now - TICK).date()
+            facts[f"{day} 00:00"] = "; ".join(before)
+        first = [subject for subject, _ in shown(trends, topics, now, titles)]
+        before = [_line(subject) for subject in first]
         for story in stories:
             if story not in entered and now > story.since:
-                place = next((n for n, each in enumerate(first, 1) if story.tells(each.score.trend_id)), None)
+                place = next((n for n, s in enumerate(first) if any(map(story.tells, (*s.trends, s.headline)))), None)
                 if place is not None:
-                    entered[story] = (now, place, first[place - 1].score.trend_id)
+                    entered[story] = (now, place + 1, _line(first[place]))
     tell(f"{len(facts) - 2:,} lists of the first {TOP}")
     rows = [_way(story, sightings, entered.get(story)) for story in stories]
     return Scores("trends", tuple(rows) or (Measures("no --story was named", {}),), facts)
 
 
-def _headline(board: TopicBoard, each: Rising, now: datetime, titles: Mapping[str, str]) -> str:
-    items = board.items_of(each.score.trend_id, now)
-    return f"{titles[items[0]]} ({len(items)})" if items else f"({each.score.total} earlier)"
+def _line(subject: Subject) -> str:
+    names = ", ".join(name.removeprefix("term:") for name in subject.trends)
+    return f"{names}: {subject.headline}" if names else subject.headline
 
 
 def _way(story: Story, sightings: Sequence[Sighting], entered: tuple[datetime, int, str] | None) -> Measures:

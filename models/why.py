@@ -32,6 +32,8 @@ class Counted:
     source: str
     publisher: str | None
     echo: bool
+    points: int = 0
+    comments: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +127,11 @@ def units(found: Iterable[Counted], slice_s: int) -> list[Counted]:
 
 
 def score_of(name: str, generation: str, found: Iterable[Counted], now: datetime, config: ScoringConfig) -> TrendScore:
-    """How some items stand against their own past, as if they were a trend: a topic's, over all trends. Its counts end
-    at ``now``; what is later is not looked at."""
+    """How some items stand against their own past, as if they were a trend: a topic's, over all trends. As a trend's
+    score it is of the newest slice with an item up to that of ``now``; what is later is not looked at."""
     last = config.slice_of(now)
     counted = [c for c in units(found, config.slice_s) if c.first_seen < config.start_of(last + 1)]
+    last = max((config.slice_of(c.first_seen) for c in counted), default=last)
     slices = Counter(config.slice_of(c.first_seen) for c in counted)
     counts = tuple(slices[last + 1 - config.past_slices + i] for i in range(config.past_slices))
     recent = [c for c in counted if config.slice_of(c.first_seen) > last - config.window_slices]
@@ -137,7 +140,8 @@ def score_of(name: str, generation: str, found: Iterable[Counted], now: datetime
     return TrendScore(
         generation=generation, trend_id=name, slice_start=config.start_of(last), slice_s=config.slice_s, counts=counts,
         items=counts[-1], total=len(counted), publishers=publishers, sources=Counter(c.source for c in recent),
-        expected=0.0, burst=0.0, velocity=0.0, engagement=Engagement(),
+        expected=0.0, burst=0.0, velocity=0.0,
+        engagement=Engagement(points=sum(c.points for c in recent), comments=sum(c.comments for c in recent)),
         spread=min(1.0, publishers / max(1, len(recent))), rank=None, first_seen=min(times), last_seen=max(times),
         version=len(counted), story=len(recent),
     )  # fmt: skip

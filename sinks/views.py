@@ -216,6 +216,11 @@ class MentionView:
     source: str
     publisher: str | None
     echo: bool
+    title: str = ""
+    """Title, link and engagement are there where the items themselves were read."""
+    url: str | None = None
+    points: int = 0
+    comments: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +238,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class RecentTopics:
-    """The topics with the most items of the last day, and what each is made of."""
+    """The topics with the most items of the last days, and what each is made of."""
 
     now: Now
     topics: dict[str, TopicBrief]

@@ -17,7 +17,7 @@ from connectors.synthetic import SyntheticConnector
 from models.quality import Agreement, agreement
 from sinks.postgres import SyncReader, migrate
 from sinks.postgres.export import Filters
-from sinks.views import StoredCounts, TopTrends
+from sinks.views import StoredCounts
 from streams.admin import StreamAdmin
 from streams.errors import TrendsError, UnavailableError
 from streams.lag import LagProbe
@@ -25,7 +25,7 @@ from trends.collecting import collect
 from trends.flow_processes import flow_supervisor
 from trends.flows import FLOWS, prepare
 from trends.following import following
-from trends.reading import open_reader
+from trends.reading import RisingSubjects, open_reader, rising_subjects
 from trends.settings import Settings
 from trends.supervisor import Supervisor
 
@@ -69,7 +69,7 @@ class Outcome:
     """From the first delivery until everything was stored."""
     setup_s: float
     counts: StoredCounts
-    top: TopTrends
+    top: RisingSubjects
     dead_letters: int
     quality: Agreement | None = None
     """Against the ground truth, where the data has one."""
@@ -137,7 +137,7 @@ def run_demo(
                 seconds=seconds,
                 setup_s=fed - began,
                 counts=sync.ask(sync.reader.counts()),
-                top=sync.ask(sync.reader.top(limit=RISING)),
+                top=rising_subjects(sync, RISING, None),
                 dead_letters=stages.dead_letters,
                 quality=_quality(sync, connector),
                 restarts=restarts,

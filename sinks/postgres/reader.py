@@ -294,32 +294,64 @@ class PostgresReader:
             complete=len(mentions) < EVIDENCE_MENTIONS,
         )
 
-    async def recent_topics(self, *, window: timedelta, at: datetime | None = None) -> RecentTopics:
-        """The topics with the most items in the day before now (or ``at``), with their items of the window."""
+    async def recent_topics(self, *, window: timedelta, recent: timedelta, at: datetime | None = None) -> RecentTopics:
+        """The topics with the most items of late, ``recent`` before now (or ``at``), with their items of the window;
+        none that began in a trend that is not to be listed."""
         now = Now(at, False) if at else await self.now()
         rows = await self._ask(
             "recent_topics",
             "SELECT topic_id, count(*) AS n FROM {g}.items WHERE first_seen > $1 AND first_seen <= $2 AND NOT deleted "
             "GROUP BY topic_id HAVING count(*) > 1 ORDER BY n DESC, topic_id LIMIT $3",
-            now.time - timedelta(days=1), now.time, RISING_CANDIDATES,
+            now.time - recent, now.time, RISING_CANDIDATES,
         )  # fmt: skip
         final = await self._resolve(sorted({row["topic_id"] for row in rows}))
         merged = dict(zip(final.values(), await asyncio.gather(*map(self._merged_into, final.values())), strict=True))
         into = {one: topic_id for topic_id, others in merged.items() for one in (topic_id, *others)}
-        briefs, items = await asyncio.gather(
+        briefs, hidden, items = await asyncio.gather(
             self._briefs(sorted(merged)),
+            self._ask("recent_topics", "SELECT trend_id FROM {s}.feedback WHERE active"),
             self._ask(
                 "recent_topics",
-                "SELECT first_seen, item_id, version, topic_id, source, publisher, echo_of IS NOT NULL AS echo "
-                "FROM {g}.items WHERE topic_id = ANY($1) AND first_seen > $2 AND first_seen <= $3 AND NOT deleted "
-                "ORDER BY first_seen DESC LIMIT $4",
+                "SELECT first_seen, item_id, version, topic_id, source, publisher, echo_of IS NOT NULL AS echo, "
+                "title, url, points, comments FROM {g}.items WHERE topic_id = ANY($1) AND first_seen > $2 "
+                "AND first_seen <= $3 AND NOT deleted ORDER BY first_seen DESC LIMIT $4",
                 sorted(into), now.time - window, now.time, EVIDENCE_MENTIONS,
             ),
         )  # fmt: skip
         found: dict[str, list[MentionView]] = defaultdict(list)
         for row in _newest(items, "item_id"):
             found[into[row["topic_id"]]].append(_mention_view(row, into))
-        return RecentTopics(now, briefs, {topic_id: tuple(of) for topic_id, of in found.items() if topic_id in briefs})
+        unlisted = {row["trend_id"] for row in hidden}
+        shown = {topic_id: brief for topic_id, brief in briefs.items() if brief.trend_id not in unlisted}
+        return RecentTopics(now, shown, {topic_id: tuple(of) for topic_id, of in found.items() if topic_id in shown})
+
+    async def newest_of(
+        self, names: Mapping[str, Sequence[str]], *, window: timedelta, limit: int, at: datetime
+    ) -> dict[str, tuple[MentionView, ...]]:
+        """The newest items of each trend (of all its names) in the window before ``at``, ``limit`` at most."""
+        of = {name: trend_id for trend_id, each in names.items() for name in each}
+        rows = await self._ask(
+            "newest_of",
+            "SELECT * FROM (SELECT trend_id, item_id, first_seen, version, topic_id, source, publisher, echo, "
+            "row_number() OVER (PARTITION BY trend_id ORDER BY first_seen DESC, item_id) AS place FROM {g}.mentions "
+            "WHERE trend_id = ANY($1) AND first_seen > $2 AND first_seen <= $3 AND present) newest WHERE place <= $4",
+            sorted(of), at - window, at, limit,
+        )  # fmt: skip
+        keys = sorted({(row["first_seen"], row["item_id"]) for row in rows})
+        items = await self._ask(
+            "newest_of",
+            "SELECT item_id, title, url, points, comments, version FROM {g}.items WHERE (first_seen, item_id) IN "
+            "(SELECT * FROM unnest($1::timestamptz[], $2::text[])) AND NOT deleted",
+            [seen for seen, _ in keys], [item_id for _, item_id in keys],
+        )  # fmt: skip
+        told = {row["item_id"]: row for row in _newest(items, "item_id")}
+        found: defaultdict[str, dict[str, MentionView]] = defaultdict(dict)
+        for row in sorted(rows, key=lambda row: (row["first_seen"], row["item_id"]), reverse=True):
+            if row["item_id"] in told:
+                found[of[row["trend_id"]]].setdefault(
+                    row["item_id"], _mention_view({**row, **told[row["item_id"]]}, {})
+                )
+        return {trend_id: tuple(each.values())[:limit] for trend_id, each in found.items()}
 
     async def named(
         self, topic_ids: Sequence[str], items: Sequence[tuple[datetime, str]]
@@ -998,7 +1030,10 @@ def _fields(brief: TopicBrief) -> dict[str, Any]:
 
 def _mention_view(row: Mapping[str, Any], topics: Mapping[str, str]) -> MentionView:
     topic_id = topics.get(row["topic_id"], row["topic_id"])
-    return MentionView(row["first_seen"], row["item_id"], topic_id, row["source"], row["publisher"], row["echo"])
+    told = {name: row[name] for name in ("title", "url", "points", "comments") if "title" in row}
+    return MentionView(
+        row["first_seen"], row["item_id"], topic_id, row["source"], row["publisher"], row["echo"], **told
+    )
 
 
 def _newest(rows: Iterable[asyncpg.Record], key: str) -> list[asyncpg.Record]:

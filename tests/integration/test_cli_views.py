@@ -53,22 +53,38 @@ def as_json(result: Result) -> Any:
 
 
 def test_top_names_the_time_the_trends_and_their_stories(trends: Trends) -> None:
-    text = trends("top").stdout
-    assert "as of 2026-03-10 12:30 UTC (the newest event stored)" in text
-    assert "phone" in text
+    for text in (trends("top").stdout, trends("top", "--trends").stdout):
+        assert "as of 2026-03-10 12:30 UTC (the newest event stored)" in text
+        assert "phone" in text
+    assert "A phone that catches fire" in trends("top").stdout
     assert "Phones burn" in text
 
 
 def test_top_of_a_past_time_says_so(trends: Trends) -> None:
     text = trends("top", "--at", "2026-03-09T08:00").stdout
     assert "as of 2026-03-09 08:00 UTC\n" in text
-    assert "Phones burn" not in text
+    assert "catches fire" not in text
     assert "nothing rises" in trends("top", "--at", "1999-01-01").stdout
 
 
 def test_top_as_json_has_what_the_table_has_and_more(trends: Trends) -> None:
     found = as_json(trends("top", "--json"))
     assert found["now"] == {"time": "2026-03-10T12:30:00+00:00", "replayed": True}
+    first = found["subjects"][0]
+    assert (first["trends"], first["topic_id"]) == (["term:phone"], "topic-a")
+    assert first["headline"].startswith("A phone that catches fire")
+    assert first["url"] == found["subjects"][0]["url"] is not None
+    assert sum(first["counts"]) == first["standing"]["items"]
+
+
+def test_a_trend_and_its_story_stand_in_one_line(trends: Trends) -> None:
+    lines = [line for line in trends("top").stdout.splitlines() if "phone" in line or "Phones" in line]
+    assert len(lines) == 1
+    assert "phone " in lines[0]
+
+
+def test_all_trends_are_listed_when_asked_for(trends: Trends) -> None:
+    found = as_json(trends("top", "--trends", "--json"))
     (phone,) = [t for t in found["trends"] if t["trend_id"] == "term:phone"]
     assert phone["topics"][0]["topic_id"] == "topic-a"
     assert phone["topics"][0]["leading"][0]["url"] == "https://a.example/0"

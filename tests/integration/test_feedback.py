@@ -161,10 +161,16 @@ async def test_a_muted_trend_is_not_listed_as_rising_and_found_by_its_name(dsns:
     async def rising() -> list[str]:
         return [trend.trend_id for trend in (await reader.top(window=timedelta(hours=24))).trends]
 
+    async def stories() -> set[str]:
+        week = timedelta(days=7)
+        return set((await reader.recent_topics(window=week, recent=week)).topics)
+
     try:
         assert await rising() == ["term:phone", "rust"]
+        assert await stories() == {"topic-a", "topic-c"}
         await writer.write([WORD])
         assert await rising() == ["rust"]
+        assert await stories() == {"topic-c"}
         phone = await reader.trend("term:phone")
         assert phone is not None
         assert phone.history

@@ -16,11 +16,12 @@ from pyarrow import parquet
 from rich.console import Console
 
 from sinks.postgres.export import ColumnType
-from sinks.views import Now, TopicBrief, TopTrends, TrendRow
+from sinks.views import Now, Standing, TopicBrief, TopTrends, TrendRow
 from streams.errors import SettingsError
 from trends.atomic import whole_file
-from trends.cli.views import top_table
+from trends.cli.views import subjects_table, top_table
 from trends.exporting import ROW_GROUP, Format, format_of, write_rows
+from trends.reading import RisingSubject, RisingSubjects
 from trends.text import ago, bins, duration, instant, plain, sparkline
 
 NOON = datetime(2016, 9, 7, 12, tzinfo=UTC)
@@ -208,3 +209,20 @@ def test_rising_trends_fit_the_terminal_and_no_word_is_cut(monkeypatch: pytest.M
     lines = shown.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, lines)) <= columns
     assert [word for word in story.split() if not any(word in line for line in lines)] == []
+
+
+@pytest.mark.parametrize("columns", [60, 80, 160])
+def test_rising_subjects_fit_the_terminal_with_all_their_names(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    story, names = "Experimental reactor reaches temperature", ("reactor", "fusion", "plasma")
+    standing = Standing("topic-1", 5, 1.0, 2.0, 333.0, NOON)
+
+    def subject(*names: str) -> RisingSubject:
+        ids = tuple(f"term:{name}" for name in names)
+        return RisingSubject(ids, names, False, "topic-1", story, None, (0, 1, 5) * 56, 3600, 3, standing)
+
+    shown = Console(width=columns, file=io.StringIO())
+    shown.print(subjects_table(RisingSubjects(Now(NOON, True), (subject(*names), subject()))))
+    text = shown.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= columns
+    assert [word for word in (*story.split(), *names) if word not in text] == []

@@ -47,7 +47,7 @@ A first look:
   trends demo                  everything, with a synthetic world, in one command
 \b
 What is rising, and why:
-  trends top                   the rising trends, now or at any past time
+  trends top                   what rises, now or at any past time
   trends show NAME             one trend, or one story, with everything
   trends search TEXT           stories, by words and by meaning
   trends report                one HTML page to read or to send

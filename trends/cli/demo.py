@@ -55,7 +55,7 @@ def demo(
     """
     from connectors import connector_of
     from trends.cli.run import run_detached
-    from trends.cli.views import top_table
+    from trends.cli.views import subjects_table
     from trends.demo import Stage, Watch, processes, run_demo
 
     settings = current_settings()
@@ -106,7 +106,7 @@ def demo(
                     "dead_letters": outcome.dead_letters, "restarts": outcome.restarts, "reports": outcome.reports,
                     "top": outcome.top, "report": str(report)})  # fmt: skip
         raise typer.Exit(int(ExitCode.UNAVAILABLE if failed else ExitCode.OK))
-    lines: list[RenderableType] = [top_table(outcome.top), Text()]
+    lines: list[RenderableType] = [subjects_table(outcome.top), Text()]
     counts = outcome.counts
     rate = outcome.delivered / outcome.seconds if outcome.seconds else 0.0
     what = (

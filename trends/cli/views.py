@@ -24,7 +24,7 @@ from streams.errors import SettingsError, UnavailableError
 from trends.cli.context import GenerationOption, current_settings
 from trends.cli.output import JsonOption, err, out, print_json
 from trends.exporting import Format, format_of, write_rows
-from trends.reading import RisingTopics
+from trends.reading import RisingSubject, RisingSubjects, RisingTopics
 from trends.text import ago, duration, instant, moment, plain, sparkline, web_link
 
 SPARK_WIDTH = 24
@@ -60,40 +60,79 @@ def top(
     limit: LimitOption = 20,
     category: Annotated[str | None, typer.Option("--category", help="Only trends with items of a category.")] = None,
     source: Annotated[str | None, typer.Option("--source", help="Only trends with items of a source.")] = None,
+    trends: Annotated[bool, typer.Option("--trends", help="All rising trends, also mere words.")] = False,
     stories: Annotated[bool, typer.Option("--stories", help="The rising stories, over all trends.")] = False,
     generation: GenerationOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the rising trends: what is talked about far more than its own past lets one expect, and the stories in it.
+    """Show what rises: subjects that are talked about far more than their own past lets one expect, and what is told.
+
+    A subject is a trend, a story, or both: those that are mostly of the same items stand in one line, under the title
+    that stands for them. What is not about one thing is left out (--trends has it); --category and --source show
+    trends, too.
 
     Where a past month was replayed, "now" is its newest event; the line above the table says which time it is.
-    Strength: by how many deviations a day's items are, or lately were, above what the trend's own past lets one
+    Strength: by how many deviations a day's items are, or lately were, above what the subject's own past lets one
     expect, weighed by its publishers and by the attention it got; it halves every 12 hours.
 
     \b
     Examples:
       trends top
       trends top --at 2016-09-08 --limit 10
-      trends top --stories
+      trends top --json | jq '.subjects[].headline'
       trends top --source hackernews --json | jq '.trends[].trend_id'
     """
-    from trends.reading import open_reader, rising_topics
+    from trends.reading import open_reader, rising_subjects, rising_topics
 
-    if stories and (category or source):
-        raise SettingsError("--stories are over all trends and sources: leave --category and --source out")
+    if stories and (category or source or trends):
+        raise SettingsError("--stories are over all trends and sources: leave --trends, --category and --source out")
     with open_reader(current_settings(generation=generation)) as sync:
         if stories:
             _print(rising_topics(sync, limit, instant(at) if at else None), as_json, stories_table)
             return
-        found = sync.ask(
+        if not (trends or category or source):
+            found = rising_subjects(sync, limit, instant(at) if at else None, duration(window))
+            _print(found, as_json, subjects_table)
+            return
+        listed = sync.ask(
             sync.reader.top(
                 window=duration(window), limit=limit, at=instant(at) if at else None, category=category, source=source
             )
         )
     if as_json:
-        print_json(found)
+        print_json(listed)
     else:
-        out().print(top_table(found))
+        out().print(top_table(listed))
+
+
+def subjects_table(found: RisingSubjects) -> RenderableType:
+    """The rising subjects as a table, with the time that they are seen at."""
+    head = Text.assemble(("Rising", "bold"), f" · {_now_text(found.now)}")
+    if not found.subjects:
+        return Group(head, Text(NOTHING_RISES, "dim"))
+    wide, narrow = out().width >= 100, out().width < 76
+    width = SPARK_WIDTH if wide else SPARK_WIDTH // (3 if narrow else 2)
+    table = Table(box=None, header_style="dim", padding=(0, 1), expand=False)
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("trend", style="bold cyan", max_width=24 if wide else 10 if narrow else 14, overflow="fold")
+    table.add_column("last 4 d", no_wrap=True, style="green", width=width)
+    for column in ("strength", "items", "publishers" if wide else "by"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("story", ratio=1, overflow="fold", min_width=10 if narrow else 20)
+    for number, each in enumerate(found.subjects, 1):
+        slices = 4 * 86_400 // each.slice_s
+        table.add_row(
+            str(number), _subject_name(each), sparkline(each.counts[-slices:], width), f"{each.standing.strength:.1f}",
+            f"{each.standing.items:,}", f"{each.publishers:,}", _linked(each.headline, each.url),
+        )  # fmt: skip
+    return Group(head, Text(), table)
+
+
+def _subject_name(subject: RisingSubject) -> Text:
+    name = Text(" · ".join(plain(name, 60) for name in subject.names) or "–", "" if subject.names else "dim")
+    if subject.tracked:
+        name.append(" ★", "yellow")
+    return name
 
 
 def top_table(found: TopTrends) -> RenderableType:
@@ -163,8 +202,12 @@ def _trend_name(row: TrendRow) -> Text:
 
 
 def _headline(story: TopicBrief) -> Text:
-    url = next((link for item in story.leading if (link := web_link(item.url))), None)
-    return Text(plain(story.headline, 140), style=Style(link=url) if url else "")
+    return _linked(story.headline, next((item.url for item in story.leading if web_link(item.url)), None))
+
+
+def _linked(title: str, url: str | None) -> Text:
+    link = web_link(url)
+    return Text(plain(title, 140), style=Style(link=link) if link else "")
 
 
 # -- show ------------------------------------------------------------------------------------------------------------
