@@ -19,7 +19,9 @@ from models.text import salience, terms
 MIN_NEAR: Final = 0.35
 """Mean cosine of titles to the most similar other one, below which they are about several things …"""
 MIN_MEAN: Final = 0.2
-"""… and mean cosine to all others. Both chosen on labelled headlines, see docs/quality.md."""
+"""… and mean cosine to all others …"""
+MIN_TREND_MEAN: Final = 0.25
+"""… for a trend, whose items have its word in common anyway. All chosen on labelled headlines, see docs/quality.md."""
 TOPIC_ITEMS: Final = 3
 """Items of a topic that make a subject: fewer than a trend's, since it is known what they have in common."""
 TOPIC_BURST: Final = 0.3
@@ -77,9 +79,9 @@ class Likeness(NamedTuple):
     medoid: int
     """Which title is most like the others."""
 
-    @property
-    def one_thing(self) -> bool:
-        return self.near >= MIN_NEAR and self.mean >= MIN_MEAN
+    def one_thing(self, topic: bool) -> bool:
+        """Whether a topic, or a trend, with these titles is about one thing."""
+        return self.near >= MIN_NEAR and self.mean >= (MIN_MEAN if topic else MIN_TREND_MEAN)
 
 
 def topics_config(config: ScoringConfig) -> ScoringConfig:
@@ -113,7 +115,7 @@ def subjects(candidates: Iterable[Candidate], limit: int, tracked: frozenset[str
 
     What is not about one thing is left out: a word that many posts share, a topic that has gathered several stories;
     ``tracked`` trends are never. A candidate that has half of its items in common with a stronger subject (of the
-    smaller of the two) is that subject: its name, or its topic, is shown there.
+    smaller of the two), or the same title stands for it, is that subject: its name, or its topic, is shown there.
     """
     found: list[Subject] = []
     items: list[frozenset[str]] = []
@@ -123,12 +125,14 @@ def subjects(candidates: Iterable[Candidate], limit: int, tracked: frozenset[str
         if not ids or (place is None and len(found) >= limit):
             continue
         like = likeness([told.title for told in each.items])
-        if not like.one_thing and name not in tracked:
+        if not like.one_thing(each.topic) and name not in tracked:
             continue
+        told = each.items[like.medoid]
+        if place is None:
+            place = next((n for n, s in enumerate(found) if s.headline.casefold() == told.title.casefold()), None)
         if place is not None:
             found[place] = _with(found[place], each)
         else:
-            told = each.items[like.medoid]
             names = () if each.topic else (name,)
             found.append(Subject(name, names, name if each.topic else None, told.item_id, told.title))
             items.append(ids)

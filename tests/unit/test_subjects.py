@@ -92,7 +92,13 @@ def test_the_order_in_which_candidates_come_decides_nothing() -> None:
         assert subjects(candidates, 10) == expected
 
 
+def test_what_is_shown_under_the_same_title_is_one_subject() -> None:
+    again = told([*QUAKE[:3], *QUAKE[:3]], 10)
+    (subject,) = subjects([topic("one", 7.0, told(QUAKE[:3])), trend("kathmandu", 5.0, again)], 10)
+    assert subject.trends == ("term:kathmandu",)
+
+
 @pytest.mark.parametrize("titles", [[], ["Alone"], ["", ""], ["the", "the"]])
 def test_what_says_nothing_is_about_nothing(titles: list[str]) -> None:
-    assert not likeness(titles).one_thing
+    assert not likeness(titles).one_thing(topic=True)
     assert subjects([topic("story", 3.0, told(titles))], 10) == []
