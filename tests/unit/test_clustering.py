@@ -326,3 +326,29 @@ def test_counts_of_topics_add_up_when_they_merge() -> None:
     assert whole.engagement.points == 5
     assert (whole.first_us, whole.last_us) == (0, 2 * HOUR)
     assert whole.rank == pytest.approx(raised(counted("abc").rank, 1.0, (part.rank or 0) / (math.log(2) / 86_400)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_topic_finds_what_it_is_to_be_merged_with_by_the_index_too(seed: int) -> None:
+    """Where they share terms: of what comparing with all finds, and nothing else."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(6, D))
+    made = points(
+        np.stack([centres[i % 6] + 0.8 * rng.normal(size=D) for i in range(60)]).astype(np.float32),
+        [[f"word{i % 6}x{k}" for k in rng.choice(12, size=4, replace=False)] for i in range(60)],
+    )
+    everyone, indexed = TopicSpace(CONFIG, D), TopicSpace(replace(CONFIG, compared_topics=0), D)
+    for space in (everyone, indexed):
+        for i, point in enumerate(made):
+            if i < 30:
+                space.found(f"t{i}", i, point)
+            else:
+                space.add(f"t{i % 12}", point)
+    for topic in (f"t{i}" for i in range(12)):
+        best = next(iter(everyone.alike([topic])), None)
+        found = indexed.alike([topic])
+        if best is not None and best.likeness.term_cosine >= 0.2:
+            assert found[:1] == [best]
+        elif best is None:
+            assert not found
