@@ -6,22 +6,25 @@ publishers told within a day made one (recall), how long after the fifth publish
 trends (`trends top --trends`), by topics (`--stories`), by either, and by subjects (`trends top`). A file (``--data``)
 has no such truth: the first ten subjects of every midnight are printed for a reader's eye, and for each
 ``--story WORDS[@TIME]`` when a subject with one of the words, in a trend's name or in the title that it is shown under,
-was first among them. Seeded: the same call prints the same figures.
+was first among them; by the models alone, and as the stores of the real pipeline say afterwards. Seeded: the same call
+prints the same figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from statistics import median
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from benchmarks.harness import Measures, Scores
 from benchmarks.labelled import posts_of
+from benchmarks.piped import piped
 from connectors.base import Sighting, routing
 from connectors.synthetic import SyntheticOptions, Truth, World
 from models.clustering import ClusterConfig
@@ -37,6 +40,8 @@ from models.why import Counted, score_of
 from streams.errors import SettingsError
 from streams.ids import item_id_of
 from streams.records import Mention, TopicUpdate, TrendScore
+from trends.reading import open_reader, rising_subjects
+from trends.settings import Settings
 
 ITEMS: Final = 6_000
 """Of the synthetic world."""
@@ -323,46 +328,94 @@ def story_of(text: str) -> Story:
     return Story(found, at.replace(tzinfo=UTC) if at.tzinfo is None else at)
 
 
+class Line(Protocol):
+    """A subject as it is listed."""
+
+    @property
+    def trends(self) -> tuple[str, ...]: ...
+    @property
+    def headline(self) -> str: ...
+
+
+Lists: TypeAlias = Iterable[tuple[datetime, Sequence[Line]]]
+"""The first subjects at the end of every tick."""
+
+
 def of_file(args: argparse.Namespace, tell: Callable[[str], None]) -> Scores:
-    """The first ten subjects of every midnight, and when each story came among the first ten."""
+    """The first ten subjects of every midnight, and when each story came among the first ten: by the models alone, and
+    as the stores of the real pipeline say, asked for each of these times once all is there."""
     posts = posts_of(args.data, None, dict(pair.split("=", 1) for pair in args.map), labelled=False)
     stories = [story_of(text) for text in args.story]
     sightings = sorted(posts.sightings, key=lambda seen: seen.observed_at)
-    entered: dict[Story, tuple[datetime, int, str]] = {}
+    rows: list[Measures] = []
     facts: dict[str, str] = {"data": posts.name, "posts": f"{len(sightings):,}"}
-    day = sightings[0].observed_at.date()
-    before: list[str] = []
+
+    def judge(name: str, lists: Lists) -> None:
+        entered, midnights = _judged(lists, stories)
+        rows.extend(_way(name, story, sightings, entered.get(story)) for story in stories)
+        facts.update({f"{day} 00:00, {name}": listed for day, listed in midnights.items()})
+        tell(f"{name}: {len(midnights):,} lists of the first {TOP}")
+
+    judge("alone", alone(sightings))
+    if not args.models_only:
+        with piped(sightings, tell) as settings:
+            judge("stored", stored(settings, sightings, tell))
+    return Scores("trends", tuple(rows) or (Measures("no --story was named", {}),), facts)
+
+
+def alone(sightings: Sequence[Sighting]) -> Lists:
+    """As the models list them while the posts come."""
     titles = {seen.item_id: clean_title(seen.title, seen.publisher, seen.url) for seen in sightings}
     for now, trends, topics in watched(sightings):
-        if now.date() > day and (now - TICK).date() > day:
-            day = (now - TICK).date()
-            facts[f"{day} 00:00"] = "; ".join(before)
-        first = [subject for subject, _ in shown(trends, topics, now, titles)]
+        yield now, [subject for subject, _ in shown(trends, topics, now, titles)]
+
+
+def stored(settings: Settings, sightings: Sequence[Sighting], tell: Callable[[str], None]) -> Lists:
+    """As `trends top --at` lists them."""
+    seconds = []
+    with open_reader(settings) as sync:
+        for now, _ in _ticks(sightings):
+            began = time.perf_counter()
+            found = rising_subjects(sync, TOP, now).subjects
+            seconds.append(time.perf_counter() - began)
+            yield now, found
+    tell(f"stored: a list took {1_000 * median(seconds):.0f} ms (median of {len(seconds):,})")
+
+
+def _judged(lists: Lists, stories: Sequence[Story]) -> tuple[dict[Story, tuple[datetime, int, str]], dict[date, str]]:
+    """When each story came among the first, where and in which line; and what stood there at midnights."""
+    entered: dict[Story, tuple[datetime, int, str]] = {}
+    midnights: dict[date, str] = {}
+    day: date | None = None
+    before: list[str] = []
+    for now, first in lists:
+        ended = (now - TICK).date()
+        if day is not None and now.date() > day and ended > day:
+            midnights[ended] = "; ".join(before)
+        day = max(day or ended, ended)
         before = [_line(subject) for subject in first]
         for story in stories:
             if story not in entered and now > story.since:
                 place = next((n for n, s in enumerate(first) if any(map(story.tells, (*s.trends, s.headline)))), None)
                 if place is not None:
-                    entered[story] = (now, place + 1, _line(first[place]))
-    tell(f"{len(facts) - 2:,} lists of the first {TOP}")
-    rows = [_way(story, sightings, entered.get(story)) for story in stories]
-    return Scores("trends", tuple(rows) or (Measures("no --story was named", {}),), facts)
+                    entered[story] = (now, place + 1, before[place])
+    return entered, midnights
 
 
-def _line(subject: Subject) -> str:
+def _line(subject: Line) -> str:
     names = ", ".join(name.removeprefix("term:") for name in subject.trends)
     return f"{names}: {subject.headline}" if names else subject.headline
 
 
-def _way(story: Story, sightings: Sequence[Sighting], entered: tuple[datetime, int, str] | None) -> Measures:
+def _way(name: str, story: Story, sightings: Sequence[Sighting], entered: tuple[datetime, int, str] | None) -> Measures:
     """A row of the table: nan where there is no such figure."""
     posts = [s.event_time for s in sightings if s.event_time >= story.since and story.tells(s.title)]
     fifth = posts[4] if len(posts) > 4 else None
     late, place, count, note = float("nan"), float("nan"), float("nan"), "never among the first ten"
     if entered:
-        at, place, name = entered
+        at, place, line = entered
         count = float(sum(post <= at for post in posts))
         late = (at - fifth) / timedelta(hours=1) if fifth else late
-        note = f"{name}, {at:%d %B %H:%M}"
+        note = f"{line}, {at:%d %B %H:%M}"
     values = {"h after the fifth": late, "posts by then": count, "place": float(place)}
-    return Measures(", ".join(story.words), values, note)
+    return Measures(f"{name}: {', '.join(story.words)}", values, note)
