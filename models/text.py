@@ -282,7 +282,7 @@ def _canonical(url: str) -> str | None:
     if "://" not in url[:16]:
         url = f"https:{url}" if url.startswith("//") else f"https://{url}"
     parts = urlsplit(url)
-    host = (parts.hostname or "").rstrip(".")
+    host = (parts.hostname or "").lower().rstrip(".")  # what follows a % in a host keeps its capitals
     if parts.scheme not in ("http", "https") or "." not in host or not _HOST.match(host):
         return None
     cached = _AMP_CACHE.match(parts.path) if host.endswith("cdn.ampproject.org") or "google." in host else None

@@ -89,7 +89,7 @@ def render(found: TopTrends, counts: StoredCounts, made_at: datetime) -> str:
 {body}
 </main>
 <footer><p class="soft">Strength: by how many deviations the items of a day are, or lately were, above what the trend's
-own past lets one expect, weighed by its publishers and by the attention it got; it halves every 36 hours. Coloured bars
+own past lets one expect, weighed by its publishers and by the attention it got; it halves every 12 hours. Coloured bars
 are the last day. Made {moment(made_at)}.</p></footer>
 </body>
 </html>

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.languages import language_of, segmented
@@ -227,6 +227,7 @@ def test_rubbish_has_no_canonical_url(url: str | None) -> None:
 
 
 @given(st.text(max_size=60))
+@example(".%A")
 def test_no_rubbish_makes_it_fail(rubbish: str) -> None:
     for url in (rubbish, f"https://{rubbish}", f"https://a.com/{rubbish}"):
         key = canonical_url(url)
