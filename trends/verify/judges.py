@@ -301,7 +301,9 @@ def trends(rows: Rows, facts: Facts, book: Book) -> None:
         starts = index == 0
         highest[of[starts]] = would_be[starts]
     examined = (counted > 0) & settled
-    old = np.zeros(len(groups), np.bool_) if whole else scored & ~matched & (version < highest)
+    # A score may have counted mentions that are gone; as many decisions lie between them and those that are left, at
+    # least, as there were mentions: all of one trend in a row is the case in which both versions are the same.
+    old = np.zeros(len(groups), np.bool_) if whole else scored & ~matched & (version <= highest)
     book.examined("scores", (examined & ~old).sum(), ((counted > 0) & (~settled | old)).sum())
     at = _first(groups, rows, mention)
     book.off("scores", examined & ~scored & groups.any(mention & asked), "its mentions have no score", *at)
