@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
@@ -103,19 +103,24 @@ class World:
         return {table.name: [dict(zip(table.columns, row, strict=True)) for row in rows]
                 for table, rows in merged.items()}  # fmt: skip
 
-    def audited(self, rows: dict[str, list[dict[str, Any]]], since: Since | None = None) -> dict[str, int]:
-        """What is off, by check; summaries are another flow's."""
+    def audited(
+        self, rows: dict[str, list[dict[str, Any]]], since: Since | None = None, deleted: int = 0
+    ) -> dict[str, int]:
+        """What is off, by check; summaries are another flow's. Retention has ``deleted`` so many mentions."""
         relations, book = Relations(2), Book(examples=5)
         parts = {
             stream: Part(stream, stream.name, n, [0], True, 0, [None], [len(records)], [len(records)])
             for n, (stream, records) in enumerate(self.streams.items())
         }
+        if deleted:
+            parts[MENTIONS] = replace(parts[MENTIONS], begins=[deleted], whole=False)
         intake = Intake(parts, relations, book, Growth(1), lambda _: True, STORE.title_chars, since=since)
         intake.end_letters()
         for name, table_rows in rows.items():
             stores.fill(relations, name, table_rows, 0, lambda _: True)
         for stream, take in intake.takers.items():
-            take(parts[stream], [Message(stream, n, record) for n, record in enumerate(self.streams.get(stream, ()))])
+            messages = [Message(stream, n, record) for n, record in enumerate(self.streams.get(stream, ()))]
+            take(parts[stream], messages[parts[stream].begins[0] :])
         judge(relations, intake.facts(0, {name: len(each) for name, each in rows.items()}), book)
         relations.close()
         return {check.name: check.off for check in book.checks.values() if check.off and check.name != "summaries"}
@@ -205,6 +210,17 @@ def test_whatever_a_store_loses_is_missed(given_batches: list[list[EmbeddedItem]
         table = dice.choice(sorted(rows))
         rows[table].pop(dice.randrange(len(rows[table])))
         assert f"store.{table}" in world.audited(rows)
+
+
+@example([[seen(2 * n, n) for n in range(4)]], 0.3)  # all of one trend, in a row
+@given(batches(), st.floats(0, 1))
+@settings(max_examples=40, deadline=None)
+def test_mentions_that_retention_has_deleted_make_no_score_wrong(
+    given_batches: list[list[EmbeddedItem]], share: float
+) -> None:
+    world = World().run(given_batches)
+    deleted = int(share * len(world.streams[MENTIONS]))
+    assert "scores" not in world.audited(world.rows(), deleted=deleted)
 
 
 def test_a_trend_that_was_forgotten_and_came_back_counts_from_there() -> None:
