@@ -110,15 +110,7 @@ def subjects_table(found: RisingSubjects) -> RenderableType:
     head = Text.assemble(("Rising", "bold"), f" · {_now_text(found.now)}")
     if not found.subjects:
         return Group(head, Text(NOTHING_RISES, "dim"))
-    wide, narrow = out().width >= 100, out().width < 76
-    width = SPARK_WIDTH if wide else SPARK_WIDTH // (3 if narrow else 2)
-    table = Table(box=None, header_style="dim", padding=(0, 1), expand=False)
-    table.add_column("#", justify="right", style="dim")
-    table.add_column("trend", style="bold cyan", max_width=24 if wide else 10 if narrow else 14, overflow="fold")
-    table.add_column("last 4 d", no_wrap=True, style="green", width=width)
-    for column in ("strength", "items", "publishers" if wide else "by"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("story", ratio=1, overflow="fold", min_width=10 if narrow else 20)
+    table, width = _rising_table("4 d", "story")
     for number, each in enumerate(found.subjects, 1):
         slices = 4 * 86_400 // each.slice_s
         table.add_row(
@@ -126,6 +118,20 @@ def subjects_table(found: RisingSubjects) -> RenderableType:
             f"{each.standing.items:,}", f"{each.publishers:,}", _linked(each.headline, each.url),
         )  # fmt: skip
     return Group(head, Text(), table)
+
+
+def _rising_table(span: str, story: str) -> tuple[Table, int]:
+    """An empty table of what rises, as wide as the terminal lets it be, and the width of its sparklines."""
+    wide, narrow = out().width >= 100, out().width < 76
+    width = SPARK_WIDTH if wide else SPARK_WIDTH // (3 if narrow else 2)
+    table = Table(box=None, header_style="dim", padding=(0, 1), expand=False)
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("trend", style="bold cyan", max_width=24 if wide else 10 if narrow else 14, overflow="fold")
+    table.add_column(f"last {span}", no_wrap=True, style="green", width=width)
+    for column in ("strength", "items", "publishers" if wide else "by"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column(story, ratio=1, overflow="fold", min_width=10 if narrow else 20)
+    return table, width
 
 
 def _subject_name(subject: RisingSubject) -> Text:
@@ -140,16 +146,7 @@ def top_table(found: TopTrends) -> RenderableType:
     head = Text.assemble(("Rising trends", "bold"), f" · {_now_text(found.now)}")
     if not found.trends:
         return Group(head, Text(NOTHING_RISES, "dim"))
-    wide, narrow = out().width >= 100, out().width < 76
-    width = SPARK_WIDTH if wide else SPARK_WIDTH // (3 if narrow else 2)
-    table = Table(box=None, header_style="dim", padding=(0, 1), expand=False)
-    table.add_column("#", justify="right", style="dim")
-    table.add_column("trend", style="bold cyan", max_width=24 if wide else 10 if narrow else 14, overflow="fold")
-    table.add_column(f"last {_span_text(found.trends[0])}", no_wrap=True, style="green", width=width)
-    table.add_column("strength", justify="right", no_wrap=True)
-    table.add_column("items", justify="right", no_wrap=True)
-    table.add_column("publishers" if wide else "by", justify="right", no_wrap=True)
-    table.add_column("leading story", ratio=1, overflow="fold", min_width=10 if narrow else 20)
+    table, width = _rising_table(_span_text(found.trends[0]), "leading story")
     for number, row in enumerate(found.trends, 1):
         table.add_row(
             str(number),
