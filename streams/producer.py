@@ -259,6 +259,17 @@ def read_cursor(kafka: KafkaConfig, connector: str) -> bytes | None:
     return found
 
 
+def read_catalogue(kafka: KafkaConfig, generation: str) -> dict[str, TrendDefinition]:
+    """The newest definition of every tracked subject, by its trend, as of now."""
+    known: dict[str, TrendDefinition] = {}
+    follower = CatalogFollower(kafka, generation, lambda d: known.__setitem__(d.trend_id, d))
+    try:
+        follower.catch_up()
+    finally:
+        follower.close()
+    return known
+
+
 class CatalogFollower:
     """The catalogue of tracked subjects: first all of it, then every change. Call :meth:`poll` now and then."""
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from streams.aliases import shown_as
 from streams.dead_letters import now_utc
 from streams.errors import SettingsError
-from streams.producer import CatalogFollower, Publisher
+from streams.producer import Publisher, read_catalogue
 from streams.records import TrendDefinition, TrendStatus
 from trends.cli.context import current_settings
 from trends.cli.output import JsonOption, out, print_json
@@ -32,7 +32,8 @@ def register(root: typer.Typer) -> None:
 @app.command("list")
 def list_(as_json: JsonOption = False) -> None:
     """Show which names are shown as which trend, since when, and why."""
-    known = _catalogue(current_settings())
+    settings = current_settings()
+    known = read_catalogue(settings.kafka(), settings.generation)
     shown = shown_as(_alias_of(known))
     names = sorted((d for d in known.values() if d.alias_of), key=lambda d: d.trend_id)
     if as_json:
@@ -72,7 +73,7 @@ def add(
       trends aliases add term:tesla electric-cars --reason "what we follow as electric cars"
     """
     settings = current_settings()
-    known = _catalogue(settings)
+    known = read_catalogue(settings.kafka(), settings.generation)
     alias, target = _trend_id(name, known), _trend_id(trend, known)
     alias_of = {**_alias_of(known), alias: target}
     if alias == target or alias not in shown_as(alias_of):
@@ -85,7 +86,7 @@ def add(
 def remove(name: Annotated[str, typer.Argument(help="The trend that is to stand by itself again.")]) -> None:
     """Show a trend by itself again, with all that it has gathered."""
     settings = current_settings()
-    known = _catalogue(settings)
+    known = read_catalogue(settings.kafka(), settings.generation)
     alias = _trend_id(name, known)
     if alias not in known or known[alias].alias_of is None:
         raise SettingsError(f"{alias} is no other trend's name; `trends aliases list` shows which are")
@@ -108,7 +109,7 @@ def propose(
     from trends.reading import open_reader
 
     settings = current_settings()
-    known = _catalogue(settings)
+    known = read_catalogue(settings.kafka(), settings.generation)
     with open_reader(settings) as sync:
         items, same = sync.ask(sync.reader.common_items(window=duration(window)))
     tracked = [d.trend_id for d in known.values() if d.keywords or d.alias_of is None]
@@ -126,16 +127,6 @@ def propose(
         table.add_row(plain(p.alias), plain(p.trend_id), p.reason)
     out().print(table)
     out().print("say so: trends aliases add NAME TREND")
-
-
-def _catalogue(settings: Settings) -> dict[str, TrendDefinition]:
-    known: dict[str, TrendDefinition] = {}
-    follower = CatalogFollower(settings.kafka(), settings.generation, lambda d: known.__setitem__(d.trend_id, d))
-    try:
-        follower.catch_up()
-    finally:
-        follower.close()
-    return known
 
 
 def _alias_of(known: dict[str, TrendDefinition]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import typer
 
 from streams.dead_letters import now_utc
 from streams.errors import SettingsError
-from streams.producer import CatalogFollower, Publisher
+from streams.producer import Publisher, read_catalogue
 from streams.records import TrendDefinition, TrendStatus
 from trends.cli.context import current_settings
 from trends.cli.output import JsonOption, out, print_json
@@ -47,12 +47,7 @@ def track(
       trends track
     """
     settings = current_settings()
-    known: dict[str, TrendDefinition] = {}
-    follower = CatalogFollower(settings.kafka(), settings.generation, lambda d: known.__setitem__(d.trend_id, d))
-    try:
-        follower.catch_up()
-    finally:
-        follower.close()
+    known = read_catalogue(settings.kafka(), settings.generation)
     if subject is None:
         _list(list(known.values()), as_json)
         return
